@@ -1,0 +1,373 @@
+//! What happened: the typed records that the engine emits and every sink reads.
+//!
+//! The engine keeps no statistics; a [`Sink`] does. Records come in the order of simulated time, and among
+//! equal times in the order in which they took effect.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Layer, RequestId};
+use crate::model::Placement;
+use crate::units::{Bytes, SimDuration, SimTime};
+
+/// Why a request was turned away on arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// The prompt exceeds the whole GPU pool at the policy's densest placement.
+    GpuPool,
+    /// The prompt exceeds the host memory for KV.
+    HostMemory,
+    /// The prompt exceeds `max_context`.
+    MaxContext,
+}
+
+/// Why a planner was asked (design §4.1, §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// (a) the live set changed.
+    LiveSet,
+    /// (b) the plan's window is over.
+    Window,
+    /// (c) the layout will not fit the next step with one spare block per resident layer.
+    Misfit,
+    /// (d) measured rates were off the believed ones.
+    Feedback,
+    /// A paused request was overdue.
+    MaxPause,
+    /// Nothing else could run.
+    Idle,
+    /// The heuristic had placed its steps.
+    Fallback,
+}
+
+impl Trigger {
+    /// Every trigger, in the order of reports.
+    pub const ALL: [Trigger; 7] = [
+        Trigger::LiveSet,
+        Trigger::Window,
+        Trigger::Misfit,
+        Trigger::Feedback,
+        Trigger::MaxPause,
+        Trigger::Idle,
+        Trigger::Fallback,
+    ];
+
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Trigger::LiveSet => "live_set",
+            Trigger::Window => "window",
+            Trigger::Misfit => "misfit",
+            Trigger::Feedback => "feedback",
+            Trigger::MaxPause => "max_pause",
+            Trigger::Idle => "idle",
+            Trigger::Fallback => "fallback",
+        }
+    }
+}
+
+/// What kind of engine step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Prompts were processed; each ended with its first token.
+    Prefill,
+    /// Every running request made a token.
+    Decode,
+}
+
+/// One engine step. `duration = compute + stall + prefill + restore + planning`, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepRecord {
+    /// Counter over prefill and decode steps, from 0.
+    pub index: u64,
+    /// Prefill or decode.
+    pub kind: StepKind,
+    /// When it began.
+    pub start: SimTime,
+    /// How long it took.
+    pub duration: SimDuration,
+    /// Compute of all layers, and the tail (sampling, scheduling).
+    pub compute: SimDuration,
+    /// Compute waiting for copies, and the link intercept.
+    pub stall: SimDuration,
+    /// Processing of prompts.
+    pub prefill: SimDuration,
+    /// Blocking restore copies.
+    pub restore: SimDuration,
+    /// Solver time charged to this step.
+    pub planning: SimDuration,
+    /// The planner's forecast of this step, where there is one (design §3.4).
+    pub forecast: Option<SimDuration>,
+    /// Requests in the step.
+    pub running: u32,
+    /// Live requests held back.
+    pub paused: u32,
+    /// Requests waiting to be admitted, and preempted ones waiting to come back.
+    pub waiting: u32,
+    /// Layer-blocks of the GPU pool in use during the step, charged staging included.
+    pub gpu_blocks: u64,
+    /// Host memory in use for KV.
+    pub host_bytes: Bytes,
+    /// Host→device traffic of offloaded layers.
+    pub h2d_prefetch: Bytes,
+    /// Host→device traffic of layers that become resident.
+    pub h2d_restore: Bytes,
+    /// Device→host write-through.
+    pub d2h: Bytes,
+    /// The planner's trigger, if it was asked for this step.
+    pub trigger: Option<Trigger>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Record<'a> {
+    /// A request entered the waiting queue.
+    Arrived {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A request can never be served and was turned away.
+    Rejected {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+        /// Why.
+        reason: RejectReason,
+    },
+    /// A request took a batch slot for the first time; its prefill follows.
+    Admitted {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A live request was held back; its GPU layers are freed, its host copy stays.
+    Paused {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A paused request runs again.
+    Resumed {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A running request lost its slot and its GPU layers; its host copy stays.
+    Preempted {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A preempted request took a slot again, without a prefill.
+    Readmitted {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// The layers of a running request that stay on the GPU changed.
+    Placed {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+        /// The new layout.
+        placement: Placement,
+        /// Layers that must be copied to the GPU because they were not there.
+        restored: u32,
+    },
+    /// A placement did not fit the pool and another one was taken, or a request preempted for it.
+    PlacementRefused {
+        /// When.
+        at: SimTime,
+    },
+    /// A planner was asked.
+    Planned {
+        /// When.
+        at: SimTime,
+        /// Why.
+        trigger: Trigger,
+        /// Instances that no placement could fit into memory.
+        infeasible_memory: u32,
+        /// Instances that no placement could serve within the SLO budget.
+        infeasible_slo: u32,
+        /// Whether a search ran into its node cap: the answer is then the best found.
+        node_cap_hit: bool,
+    },
+    /// A step was executed; every request in `delivered` has one more token at its end.
+    Step {
+        /// The step.
+        step: &'a StepRecord,
+        /// Who got a token, in batch order.
+        delivered: &'a [RequestId],
+    },
+    /// A request made its last token.
+    Finished {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+    /// A request outgrew the pool or `max_context`: its tokens stand, the missing ones are late.
+    Capped {
+        /// When.
+        at: SimTime,
+        /// Who.
+        request: RequestId,
+    },
+}
+
+/// A reader of records.
+pub trait Sink {
+    /// Takes one record.
+    fn record(&mut self, record: &Record<'_>);
+
+    /// Whether [`Sink::inspect`] wants to see the state behind each step (laws do; it is slow).
+    fn inspects(&self) -> bool {
+        false
+    }
+
+    /// The state of the server right after a step's layout was applied, before its time passes.
+    fn inspect(&mut self, _snapshot: &Snapshot<'_>) {}
+}
+
+/// One layer's compute within a decode step, from the start of its decode part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSpan {
+    /// Which layer.
+    pub layer: Layer,
+    /// When its compute began.
+    pub start: SimDuration,
+    /// When its compute ended.
+    pub end: SimDuration,
+    /// How long compute waited for this layer's copies.
+    pub stall: SimDuration,
+}
+
+/// One host→device copy within a decode step, from the start of its decode part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySpan {
+    /// Place of the request in the batch, from 0.
+    pub request: usize,
+    /// Which of its layers.
+    pub layer: Layer,
+    /// When the copy engine began.
+    pub start: SimDuration,
+    /// When the layer had landed.
+    pub end: SimDuration,
+}
+
+/// A decode step, every layer and every copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTimeline {
+    /// Layers 1 … L.
+    pub layers: Vec<LayerSpan>,
+    /// Copies in the order the engine ran them.
+    pub copies: Vec<CopySpan>,
+}
+
+/// One request's memory, as the engine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Who.
+    pub request: RequestId,
+    /// Layer-blocks it holds, charged staging included.
+    pub gpu_blocks: u64,
+    /// Host bytes it holds.
+    pub host_bytes: Bytes,
+    /// Context tokens.
+    pub context: u64,
+    /// Layers on the GPU.
+    pub placement: Placement,
+    /// Whether it decodes in this step.
+    pub running: bool,
+}
+
+/// The state behind one step, for sinks that check laws.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    /// Layer-blocks the pool says are in use.
+    pub gpu_blocks: u64,
+    /// Layer-blocks there are.
+    pub gpu_capacity: u64,
+    /// Host bytes the pool says are in use.
+    pub host_bytes: Bytes,
+    /// Host bytes there are, if bounded.
+    pub host_capacity: Option<Bytes>,
+    /// Every request that holds memory.
+    pub requests: &'a [MemoryUse],
+    /// Requests waiting, never admitted.
+    pub waiting: u32,
+    /// Requests preempted and not back.
+    pub preempted: u32,
+    /// The decode step layer by layer, from the event-driven pipeline; `None` in a prefill step.
+    pub timeline: Option<&'a StepTimeline>,
+    /// The step time that the engine will use for the decode part, without tail, intercept, restores, planning.
+    pub decode: SimDuration,
+    /// The prefix forecast of the same work from the true rates, in seconds (design §3.4).
+    pub prefix_forecast_s: f64,
+}
+
+impl<A: Sink, B: Sink> Sink for (A, B) {
+    fn record(&mut self, record: &Record<'_>) {
+        self.0.record(record);
+        self.1.record(record);
+    }
+
+    fn inspects(&self) -> bool {
+        self.0.inspects() || self.1.inspects()
+    }
+
+    fn inspect(&mut self, snapshot: &Snapshot<'_>) {
+        self.0.inspect(snapshot);
+        self.1.inspect(snapshot);
+    }
+}
+
+impl<S: Sink> Sink for Option<S> {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Some(sink) = self {
+            sink.record(record);
+        }
+    }
+
+    fn inspects(&self) -> bool {
+        self.as_ref().is_some_and(Sink::inspects)
+    }
+
+    fn inspect(&mut self, snapshot: &Snapshot<'_>) {
+        if let Some(sink) = self {
+            sink.inspect(snapshot);
+        }
+    }
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn record(&mut self, record: &Record<'_>) {
+        (**self).record(record);
+    }
+
+    fn inspects(&self) -> bool {
+        (**self).inspects()
+    }
+
+    fn inspect(&mut self, snapshot: &Snapshot<'_>) {
+        (**self).inspect(snapshot);
+    }
+}
+
+/// A sink that forgets everything.
+pub struct Discard;
+
+impl Sink for Discard {
+    fn record(&mut self, _record: &Record<'_>) {}
+}

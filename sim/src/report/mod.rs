@@ -1,0 +1,3 @@
+//! Tables and files from what the metrics counted.
+
+pub mod rows;

@@ -1,0 +1,139 @@
+//! The server that is simulated: its sizes and the switches of its model (design §3.7), with their two named sets.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::CopyOrder;
+use crate::units::{Bytes, SimDuration};
+
+/// Device→host write-through of new KV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteBack {
+    /// Inside the compute time.
+    Free,
+    /// Real traffic on the device→host engine, behind the compute of its layer.
+    Link,
+}
+
+/// How layers that become resident reach the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restore {
+    /// Copied before the step, which they lengthen.
+    Blocking,
+    /// Fetched in the next decode step as if offloaded, and kept.
+    Lazy,
+}
+
+/// What a newcomer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// Blocks that are free now.
+    Free,
+    /// Also what running requests would give up at their densest placement.
+    Reclaimable,
+}
+
+/// What a step pays for the planner's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Planning {
+    /// All of it.
+    Synchronous,
+    /// Only what exceeds the previous step's length.
+    Ahead,
+    /// Nothing.
+    Free,
+}
+
+/// The modelled time of one solve; never the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SolverTime {
+    /// The same for every solve.
+    Fixed(SimDuration),
+    /// By requests and candidates, as measured by `make bench` (`planner::solver_time`).
+    Table,
+}
+
+/// Lognormal factors of mean 1 on the true times (design §3.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// Coefficient of variation of a step's compute.
+    pub compute_cv: f64,
+    /// Coefficient of variation of a copy.
+    pub copy_cv: f64,
+}
+
+/// Every switch of §3 that the engine reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServerSwitches {
+    /// Whether staging slots take room in the GPU pool.
+    pub charge_staging: bool,
+    /// Staging slots per request with an offloaded layer.
+    pub slots: u32,
+    /// Which copy goes first.
+    pub copy_order: CopyOrder,
+    /// Write-through.
+    pub write_back: WriteBack,
+    /// Restores.
+    pub restore: Restore,
+    /// Admission.
+    pub admission: Admission,
+    /// Who pays for planning.
+    pub planning: Planning,
+    /// Modelled time of a solve.
+    pub solver_time: SolverTime,
+    /// Whether new requests are admitted while one is paused.
+    pub admit_past_paused: bool,
+    /// Noise of the truth.
+    pub noise: Noise,
+}
+
+impl ServerSwitches {
+    /// The published semantics.
+    pub const PUBLISHED: ServerSwitches = ServerSwitches {
+        charge_staging: false,
+        slots: 1,
+        copy_order: CopyOrder::ReadyFirst,
+        write_back: WriteBack::Free,
+        restore: Restore::Blocking,
+        admission: Admission::Free,
+        planning: Planning::Synchronous,
+        solver_time: SolverTime::Fixed(SimDuration::ZERO),
+        admit_past_paused: true,
+        noise: Noise { compute_cv: 0.0, copy_cv: 0.0 },
+    };
+
+    /// The physical semantics (default).
+    pub const PHYSICAL: ServerSwitches = ServerSwitches {
+        charge_staging: true,
+        slots: 2,
+        copy_order: CopyOrder::ReadyFirst,
+        write_back: WriteBack::Link,
+        restore: Restore::Lazy,
+        admission: Admission::Reclaimable,
+        planning: Planning::Ahead,
+        solver_time: SolverTime::Table,
+        admit_past_paused: true,
+        noise: Noise { compute_cv: 0.0, copy_cv: 0.0 },
+    };
+}
+
+/// One server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Most live requests, running and paused.
+    pub batch_size: u32,
+    /// Layer-blocks of the GPU pool.
+    pub gpu_blocks: u64,
+    /// Host memory for KV; `None` is unbounded.
+    pub host_kv: Option<Bytes>,
+    /// Longest context, and the most prompt tokens in one prefill step; `None` is no limit.
+    pub max_context: Option<u64>,
+    /// The switches.
+    pub switches: ServerSwitches,
+    /// Seed of noise and of random victims.
+    pub seed: u64,
+}

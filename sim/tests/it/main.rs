@@ -1,0 +1,10 @@
+//! The integration tests: one binary, one module per subject.
+
+mod cli_errors;
+mod golden_plan;
+mod golden_step;
+mod plots;
+mod profiles;
+mod real_traces;
+mod scenarios;
+mod traces;
