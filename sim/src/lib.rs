@@ -37,4 +37,6 @@ pub mod policy;
 
 pub mod report;
 
+pub mod plot;
+
 pub mod cli;

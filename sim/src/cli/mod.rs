@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod plan;
+mod plot;
 mod profile;
 mod step;
 mod trace;
@@ -51,6 +52,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Plan(plan::Args),
+    Plot(plot::Args),
     Step(step::Args),
     Trace(trace::Args),
     Profile(profile::Args),
@@ -72,6 +74,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
     let _ = cli.quiet;
     match cli.command {
         Command::Plan(args) => plan::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Profile(args) => profile::run(args),
