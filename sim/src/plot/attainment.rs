@@ -26,12 +26,12 @@ struct Score {
 const SCORES: [Score; 4] = [
     Score {
         title: "TBT: step, with deposit",
-        subtitle: "due tokens on time; a pause is not seen",
+        subtitle: "due tokens, early ones saved up; pauses unseen",
         of: |score| score.tbt_step_deposit,
     },
     Score {
         title: "TBT: gap, no deposit",
-        subtitle: "due tokens on time, as a client sees it",
+        subtitle: "due tokens, as a client sees them",
         of: |score| score.tbt_gap,
     },
     Score {
@@ -106,6 +106,7 @@ fn draw_panel(canvas: &mut Canvas<'_>, results: &Results, looks: &Looks<'_>, ind
                 })
                 .collect(),
             y_ticks: share_ticks(),
+            ..Lettering::default()
         },
     );
     if scales.is_empty() {

@@ -4,19 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use super::canvas::{Align, Canvas, INK, MUTED, PAPER, Point, render, text_width};
+use super::canvas::{Align, Canvas, INK, MUTED, Point, render, text_width};
 use super::page::{self, Foot, HEAD_HEIGHT, MARGIN, WIDTH};
 use super::panel::{Axis, Lettering, Panel, SHARE, share_ticks};
 use super::{Looks, scoreboard, words};
 use crate::report::rows::{QuantileRow, Results};
 
-const PANEL_HEIGHT: f64 = 360.0;
-const PANEL_HEAD: f64 = 52.0;
+const PANEL_HEIGHT: f64 = 350.0;
+/// Title, subtitle and the SLO labels.
+const PANEL_HEAD: f64 = 108.0;
 const PANEL_FOOT: f64 = 76.0;
 /// Points nearer than this many pixels in both directions are one.
 const NEAREST: f64 = 0.75;
-/// SLO labels nearer than this many pixels would overlap.
+/// Height of a line of SLO labels in pixels.
 const LABEL_PITCH: f64 = 14.0;
+/// With more scales than this only the smallest, the planned and the largest are labelled.
+const MOST_SLO_LABELS: usize = 4;
 const LABEL_SIZE: f64 = 11.0;
 /// Markers per line.
 const MARKERS: usize = 5;
@@ -116,6 +119,7 @@ fn draw_panel(
         &Lettering {
             title,
             subtitle,
+            headroom: LABEL_PITCH * MOST_SLO_LABELS as f64,
             x_label: &format!("{x_label} (logarithmic)"),
             y_label: "Delivered tokens at or below (%)",
             x_ticks: panel.x.ticks(words::seconds),
@@ -169,26 +173,29 @@ fn thinned(places: impl Iterator<Item = Point>) -> Vec<Point> {
     kept
 }
 
-/// One vertical line per SLO; the label of the planned one first, then of those that leave room.
+/// One vertical line per SLO, labelled above the frame; crowded labels are stacked, the leftmost highest, so that no
+/// line crosses a label.
 fn draw_slos(canvas: &mut Canvas<'_>, panel: &Panel, scales: &[(f64, f64)], first: Option<f64>) {
-    let mut labelled: Vec<f64> = Vec::new();
-    let (planned, others): (Vec<_>, Vec<_>) =
-        scales.iter().filter(|scale| scale.1 > 0.0).partition(|scale| Some(scale.0) == first);
-    for (scale, slo) in planned.iter().chain(&others) {
-        let x = panel.x_at(*slo);
-        let is_planned = Some(*scale) == first;
-        let color = if is_planned { INK } else { MUTED };
-        let width = if is_planned { 1.75 } else { 1.0 };
-        canvas.dashed_path(&[(x, panel.top), (x, panel.bottom)], color, width, &[4.0, 3.0]);
-        if labelled.iter().any(|other| (other - x).abs() < LABEL_PITCH) {
-            continue;
+    let mut lowest_left = [f64::INFINITY; MOST_SLO_LABELS];
+    let last = scales.len().saturating_sub(1);
+    for (index, &(scale, slo)) in scales.iter().enumerate().rev().filter(|(_, scale)| scale.1 > 0.0) {
+        let x = panel.x_at(slo);
+        let is_planned = Some(scale) == first;
+        let (color, width) = if is_planned { (INK, 1.75) } else { (MUTED, 1.0) };
+        let is_labelled = is_planned || scales.len() <= MOST_SLO_LABELS || index == 0 || index == last;
+        let mut top = panel.top;
+        if is_labelled {
+            let label = format!("SLO {} = {}", words::factor(scale), words::seconds(slo));
+            let left = (x + 3.0).min(panel.right - text_width(&label, LABEL_SIZE));
+            let right = left + text_width(&label, LABEL_SIZE) + 6.0;
+            let row = lowest_left.iter().rposition(|taken| right > *taken).map_or(0, |row| row + 1);
+            let row = row.min(MOST_SLO_LABELS - 1);
+            lowest_left[row] = x;
+            let y = panel.top - 8.0 - LABEL_PITCH * row as f64;
+            canvas.text(&label, (left, y), LABEL_SIZE, color, Align::Start);
+            top = y - LABEL_PITCH / 2.0;
         }
-        labelled.push(x);
-        let label = format!("SLO {} = {}", words::factor(*scale), words::seconds(*slo));
-        let (middle, bottom) = (x + 8.0, panel.bottom - 6.0);
-        let top = bottom - text_width(&label, LABEL_SIZE);
-        canvas.rectangle((middle - 6.0, top), (middle + 5.5, bottom), PAPER);
-        canvas.upward_text(&label, (middle, bottom), LABEL_SIZE, color, Align::Start);
+        canvas.dashed_path(&[(x, top), (x, panel.bottom)], color, width, &[4.0, 3.0]);
     }
 }
 

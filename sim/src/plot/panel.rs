@@ -139,6 +139,8 @@ pub struct Lettering<'a> {
     pub title: &'a str,
     /// Between title and frame, in small letters; empty for none.
     pub subtitle: &'a str,
+    /// Pixels to leave free between the frame and what is above it.
+    pub headroom: f64,
     /// Under the ticks of the x axis; empty for none.
     pub x_label: &'a str,
     /// Beside the ticks of the y axis; empty for none.
@@ -177,8 +179,9 @@ impl Panel {
             canvas.text(lettering.x_label, (middle, y), 12.5, INK, Align::Middle);
         }
         let above = if lettering.subtitle.is_empty() { 12.0 } else { 28.0 };
-        canvas.text(lettering.title, (self.left, self.top - above), 14.0, INK, Align::Start);
-        canvas.text(lettering.subtitle, (self.left, self.top - 11.0), 11.0, MUTED, Align::Start);
+        let top = self.top - lettering.headroom;
+        canvas.text(lettering.title, (self.left, top - above), 14.0, INK, Align::Start);
+        canvas.text(lettering.subtitle, (self.left, top - 11.0), 11.0, MUTED, Align::Start);
     }
 
     /// The frame alone, to lie above what was drawn up to it.
@@ -213,7 +216,8 @@ impl Panel {
     }
 
     fn draw_y_ticks(&self, canvas: &mut Canvas<'_>, lettering: &Lettering<'_>) {
-        let mut widest = 0.0_f64;
+        // Panels below each other with ticks of different widths have their labels in one line.
+        let mut widest = 40.0_f64;
         for tick in &lettering.y_ticks {
             let y = self.y_at(tick.value);
             canvas.path(&[(self.left, y), (self.right, y)], GRID, 1.0);

@@ -23,6 +23,7 @@ const PAUSED: RGBColor = RGBColor(0xE6, 0x7E, 0x00);
 const WAITING: RGBColor = RGBColor(0xC9, 0xD3, 0xDA);
 const BLOCKS: RGBColor = RGBColor(0x6F, 0x8F, 0xA6);
 const STEP: RGBColor = RGBColor(0x9A, 0xA5, 0xAD);
+const BEYOND: RGBColor = RGBColor(0xDD, 0xE1, 0xE4);
 const STALL: RGBColor = RGBColor(0xB0, 0x2A, 0x2A);
 
 /// The figure of the policy at `index` as SVG.
@@ -97,11 +98,10 @@ impl<'a> Columns<'a> {
     fn highest<K: PartialOrd>(
         &self,
         panel: &Panel,
-        wanted: impl Fn(&TimelineRow) -> bool,
         rank: impl Fn(&TimelineRow) -> K,
     ) -> Vec<(f64, &'a TimelineRow)> {
         let mut columns: Vec<(f64, &TimelineRow)> = Vec::new();
-        for row in self.rows.iter().copied().filter(|row| wanted(row)) {
+        for row in self.rows.iter().copied() {
             let x = panel.x_at(row.t_s).floor();
             match columns.last_mut() {
                 Some((last, best)) if *last == x => {
@@ -148,7 +148,7 @@ fn draw_requests(canvas: &mut Canvas<'_>, panel: &Panel, columns: &Columns<'_>) 
     if columns.rows.is_empty() {
         return panel.draw_message(canvas, "no step was made");
     }
-    let chosen = columns.highest(panel, |_| true, |row| (all_requests(row), row.paused));
+    let chosen = columns.highest(panel, |row| (all_requests(row), row.paused));
     let running = |row: &TimelineRow| f64::from(row.running);
     let live = |row: &TimelineRow| f64::from(row.running) + f64::from(row.paused);
     draw_area(canvas, panel, &chosen, all_requests, WAITING);
@@ -175,7 +175,7 @@ fn draw_blocks(
     canvas.text(&limit_line, (RIGHT, top - 12.0), 12.0, INK, Align::End);
     let dash = RIGHT - text_width(&limit_line, 12.0) - 8.0;
     canvas.dashed_path(&[(dash - 30.0, top - 12.0), (dash, top - 12.0)], INK, 1.5, &[6.0, 3.0]);
-    let chosen = columns.highest(&panel, |_| true, |row| row.gpu_blocks);
+    let chosen = columns.highest(&panel, |row| row.gpu_blocks);
     draw_area(canvas, &panel, &chosen, |row| row.gpu_blocks as f64, BLOCKS);
     let y = panel.y_at(limit as f64);
     canvas.dashed_path(&[(LEFT, y), (RIGHT, y)], INK, 1.5, &[6.0, 3.0]);
@@ -191,25 +191,31 @@ fn draw_steps(canvas: &mut Canvas<'_>, top: f64, columns: &Columns<'_>, slo_s: f
         Axis::Linear { to, .. } | Axis::Log { to, .. } => to,
     };
     let fits = |row: &TimelineRow| row.step_s * factor <= highest;
-    let cut: Vec<f64> = columns.rows.iter().filter(|row| !fits(row)).map(|row| panel.x_at(row.t_s)).collect();
-    let title = if cut.is_empty() {
-        "Step time".to_owned()
-    } else {
-        format!(
-            "Step time ({} of {} shown steps are longer than the axis, the longest {}: ticks along the top)",
-            words::number(cut.len() as f64),
-            words::number(columns.rows.len() as f64),
+    let cut = columns.rows.iter().filter(|row| !fits(row)).count();
+    let mut title = "Step time".to_owned();
+    let mut key = vec![(STALL, "waiting for copies (stall)"), (STEP, "the rest of the step")];
+    if cut > 0 {
+        let all = columns.rows.len();
+        let (cut, all) = (words::number(cut as f64), words::number(all as f64));
+        title = format!(
+            "Step time ({cut} of {all} steps shown go beyond the axis, up to {})",
             words::seconds(longest)
-        )
-    };
+        );
+        key.push((BEYOND, "beyond the axis"));
+    }
     let y_label = format!("Step time ({unit})");
     panel.draw(canvas, &time_lettering(&panel, &title, &y_label, "Simulated time (s)"));
-    draw_key(canvas, &panel, &[(STALL, "waiting for copies (stall)"), (STEP, "the rest")]);
-    let chosen = columns.highest(&panel, fits, |row| row.step_s);
-    draw_area(canvas, &panel, &chosen, |row| row.step_s * factor, STEP);
-    draw_area(canvas, &panel, &chosen, |row| row.stall_s.min(row.step_s) * factor, STALL);
-    for x in cut {
-        canvas.path(&[(x, top), (x, top + 7.0)], INK, 1.0);
+    draw_key(canvas, &panel, &key);
+    // In a column the longest step within the axis; one beyond it only where it has the column for itself.
+    let chosen = columns.highest(&panel, |row| (fits(row), row.step_s));
+    let part = |row: &TimelineRow, seconds: f64| if fits(row) { seconds * factor } else { 0.0 };
+    draw_area(canvas, &panel, &chosen, |row| if fits(row) { 0.0 } else { highest }, BEYOND);
+    draw_area(canvas, &panel, &chosen, |row| part(row, row.step_s), STEP);
+    draw_area(canvas, &panel, &chosen, |row| part(row, row.stall_s.min(row.step_s)), STALL);
+    for row in columns.rows.iter().filter(|row| !fits(row)) {
+        let from = panel.x_at(row.t_s);
+        let to = panel.x_at(row.t_s + row.step_s).max(from + 1.0);
+        canvas.rectangle((from, top), (to, top + 5.0), INK);
     }
     if slo_s.is_finite() && slo_s * factor < highest {
         let y = panel.y_at(slo_s * factor);
@@ -221,7 +227,7 @@ fn draw_steps(canvas: &mut Canvas<'_>, top: f64, columns: &Columns<'_>, slo_s: f
 }
 
 /// Prefill steps can be a hundred times longer than decode steps: the axis ends above nine tenths of the steps and
-/// above the SLO, and longer ones are marked.
+/// above the SLO, and longer ones are capped in black.
 fn longest_shown(rows: &[&TimelineRow], slo_s: f64) -> f64 {
     let mut lengths: Vec<f64> = rows.iter().map(|row| row.step_s).collect();
     lengths.sort_by(f64::total_cmp);
