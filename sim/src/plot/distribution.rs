@@ -54,10 +54,7 @@ pub fn draw(results: &Results, quantiles: &[QuantileRow], looks: &Looks<'_>) -> 
     let foot_top = board_top + scoreboard::height(looks.len()) + 12.0;
     render(WIDTH, foot_top + foot.height(), |canvas| {
         let title = format!("Distribution of the time between tokens (TBT): scenario {}", results.scenario);
-        let lines = [
-            page::subject(results),
-            "Further left is better. Vertical lines: the SLO at each scale.".to_owned(),
-        ];
+        let lines = [page::subject(results), board_line(results)];
         page::draw_head(canvas, &title, &lines);
         for index in 0..PANELS.len() {
             draw_panel(canvas, results, &series, looks, index);
@@ -72,6 +69,15 @@ pub fn draw(results: &Results, quantiles: &[QuantileRow], looks: &Looks<'_>) -> 
         scoreboard::draw(canvas, (MARGIN, board_top), WIDTH - 2.0 * MARGIN, looks, &columns);
         foot.draw(canvas, foot_top);
     })
+}
+
+/// How to read the curves, and what the bars below stand for.
+fn board_line(results: &Results) -> String {
+    let curves = "Further left is better. Vertical lines: the SLO at each scale.";
+    match page::first_scale(results) {
+        Some(scale) => format!("{curves} The bars below are for SLO scale {}.", words::factor(scale)),
+        None => curves.to_owned(),
+    }
 }
 
 /// Metric and policy to (seconds, percent), ascending.

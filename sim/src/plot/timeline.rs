@@ -206,16 +206,15 @@ fn draw_steps(canvas: &mut Canvas<'_>, top: f64, columns: &Columns<'_>, slo_s: f
     let y_label = format!("Step time ({unit})");
     panel.draw(canvas, &time_lettering(&panel, &title, &y_label, "Simulated time (s)"));
     draw_key(canvas, &panel, &key);
-    // In a column the longest step within the axis; one beyond it only where it has the column for itself.
+    // In a column the longest step within the axis; one beyond it hides what would be held over its time.
     let chosen = columns.highest(&panel, |row| (fits(row), row.step_s));
     let part = |row: &TimelineRow, seconds: f64| if fits(row) { seconds * factor } else { 0.0 };
-    draw_area(canvas, &panel, &chosen, |row| if fits(row) { 0.0 } else { highest }, BEYOND);
     draw_area(canvas, &panel, &chosen, |row| part(row, row.step_s), STEP);
     draw_area(canvas, &panel, &chosen, |row| part(row, row.stall_s.min(row.step_s)), STALL);
     for row in columns.rows.iter().filter(|row| !fits(row)) {
-        let from = panel.x_at(row.t_s);
-        let to = panel.x_at(row.t_s + row.step_s).max(from + 1.0);
-        canvas.rectangle((from, top), (to, top + 5.0), INK);
+        let (from, to) = (panel.x_at(row.t_s), panel.x_at(row.t_s + row.step_s));
+        canvas.rectangle((from, top), (to, panel.bottom), BEYOND);
+        canvas.rectangle((from, top), (to.max(from + 1.0), top + 5.0), INK);
     }
     if slo_s.is_finite() && slo_s * factor < highest {
         let y = panel.y_at(slo_s * factor);

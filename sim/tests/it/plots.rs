@@ -298,6 +298,32 @@ fn degenerate_results_give_figures_that_say_so() {
     assert!(read(&files[2]).contains("no step was made"));
 }
 
+/// Every text, estimated at 0.53 em per character (what running text takes in DejaVu Sans, a wide face), lies between the sides of the page.
+fn assert_texts_lie_within_the_page(svg: &str, file: &Path) {
+    let number = |tag: &str, name: &str| -> f64 {
+        let value = tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        value.and_then(|(value, _)| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {tag}"))
+    };
+    // Four drawing units per pixel, 1280 pixels wide.
+    let page = 0.0..=4.0 * 1280.0;
+    for tag in svg.split("<text").skip(1).filter(|tag| !tag.contains("rotate")) {
+        let text = tag.split_once(">\n").expect("a text").1.split('\n').next().expect("a line");
+        let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        let width = text.chars().count() as f64 * 0.53 * number(tag, "font-size");
+        let (x, before) = match tag {
+            tag if tag.contains("\"end\"") => (number(tag, "x"), 1.0),
+            tag if tag.contains("\"middle\"") => (number(tag, "x"), 0.5),
+            tag => (number(tag, "x"), 0.0),
+        };
+        let (left, right) = (x - before * width, x + (1.0 - before) * width);
+        assert!(
+            page.contains(&left) && page.contains(&right),
+            "{}: {text}: {left} to {right}",
+            file.display()
+        );
+    }
+}
+
 #[test]
 fn many_policies_scales_and_long_names_stay_within_the_page() {
     let names: Vec<String> =
@@ -313,6 +339,9 @@ fn many_policies_scales_and_long_names_stay_within_the_page() {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots-many");
     let files = draw_all(&many, &quantiles(&policies), &[], &kept, false).expect("figures");
 
+    for file in &files {
+        assert_texts_lie_within_the_page(&read(file), file);
+    }
     let svg = read(&files[0]);
     assert!(svg.contains("more notes: see `notes` in results.json"));
     assert!(svg.contains("…"), "long labels are cut");
