@@ -37,4 +37,6 @@ pub mod policy;
 
 pub mod report;
 
+pub mod scenario;
+
 pub mod cli;
