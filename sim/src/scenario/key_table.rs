@@ -89,3 +89,81 @@ const fn quantity(dimension: Dimension, zero: bool) -> Kind {
 const fn choice(now: &'static [&'static str], later: &'static [&'static str]) -> Kind {
     Kind::Choice { now, later }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::{Scenario, keys, template};
+
+    fn accepts(overrides: &[String]) {
+        let read = Scenario::parse(&template("t.json"), "init", Path::new(""), overrides);
+        if let Err(error) = read {
+            panic!("{overrides:?}: {error}");
+        }
+    }
+
+    fn dotted(key: &Key) -> String {
+        let path = key.section.path();
+        if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) }
+    }
+
+    #[test]
+    fn every_key_takes_the_value_that_init_shows() {
+        for key in KEYS {
+            if let Set(value) | Comment(value) = key.shown {
+                // The first is for `prefill.base`, which needs the other key of its section beside it.
+                accepts(&["prefill.per_token=1 us".to_owned(), format!("{}={value}", dotted(key))]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_a_word_of_its_type() {
+        for key in KEYS {
+            match key.kind {
+                Kind::Choice { now, .. } => {
+                    now.iter().for_each(|word| accepts(&[format!("{}=\"{word}\"", dotted(key))]));
+                }
+                Kind::Quantity { words, .. } => {
+                    words.iter().for_each(|word| accepts(&[format!("{}=\"{word}\"", dotted(key))]));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_later_version_is_refused_as_such() {
+        let refuse = |text: String| {
+            let read =
+                Scenario::parse(&template("t.json"), "init", Path::new(""), std::slice::from_ref(&text));
+            let error = read.expect_err(&text).to_string();
+            assert!(error.contains("not supported in this version"), "{error}");
+        };
+        let mut refused = 0;
+        for key in KEYS {
+            let values: Vec<String> = match key.kind {
+                Kind::Choice { later, .. } => later.iter().map(|word| word.replace('N', "512")).collect(),
+                Kind::LaterSwitch => vec!["true".to_owned()],
+                Kind::LaterCount => vec!["2".to_owned()],
+                _ => continue,
+            };
+            refused += values.len();
+            values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
+        }
+        // chunked; four victims; layers; goodput; pipeline; cross-step, shared link, migration cost; two GPUs
+        assert_eq!(refused, 1 + 4 + 1 + 1 + 1 + 3 + 1);
+    }
+
+    #[test]
+    fn names_are_unique_within_a_section() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let twin =
+                KEYS[..index].iter().find(|other| other.section == key.section && other.name == key.name);
+            assert!(twin.is_none(), "{}", dotted(key));
+            assert_eq!(keys::find(key.section, key.name), Some(key));
+        }
+    }
+}

@@ -184,12 +184,8 @@ fn magnitude(text: &str, dimension: Dimension) -> Result<u128, BadQuantity> {
         };
         return Err(BadQuantity::new(dimension.expected(), hint));
     };
-    decimal_times(number, scale).ok_or_else(|| {
-        BadQuantity::new(
-            format!("{}, of a plausible size", dimension.expected()),
-            "at most 30 digits and an exponent from -30 to 30",
-        )
-    })
+    decimal_times(number, scale)
+        .ok_or_else(|| BadQuantity::new(dimension.expected(), "a number has at most 30 digits"))
 }
 
 /// Bytes at the start of `text` that spell an unsigned decimal number, `12`, `0.5`, `1e-3`.
@@ -213,30 +209,29 @@ fn number_length(text: &str) -> usize {
     end
 }
 
-/// `number · scale` rounded to the nearest integer, halves up; `None` beyond 128 bits.
+/// `number · scale` rounded to the nearest integer, halves up, at most 2^128 − 1; `None` beyond 30 digits.
 fn decimal_times(number: &str, scale: u128) -> Option<u128> {
-    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (number, 0),
-    };
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    // An exponent too long for 32 bits says the same as the largest that is not.
+    let limit = if exponent.starts_with('-') { -999 } else { 999 };
+    let exponent = exponent.parse::<i32>().unwrap_or(limit).clamp(-999, 999);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() {
         return Some(0);
     }
-    if digits.len() > 30 || !(-30..=30).contains(&exponent) {
+    if digits.len() > 30 {
         return None;
     }
-    let scaled = digits.parse::<u128>().ok()?.checked_mul(scale)?;
+    let Some(scaled) = digits.parse::<u128>().ok()?.checked_mul(scale) else { return Some(u128::MAX) };
     let power = exponent - i32::try_from(fraction.len()).ok()?;
-    let ten = 10_u128.checked_pow(power.unsigned_abs());
-    match (power >= 0, ten) {
-        (true, Some(ten)) => scaled.checked_mul(ten),
-        (true, None) => None,
-        (false, Some(ten)) => Some(scaled / ten + u128::from(scaled % ten >= ten.div_ceil(2))),
-        (false, None) => Some(0),
-    }
+    Some(match (power >= 0, 10_u128.checked_pow(power.unsigned_abs())) {
+        (true, Some(ten)) => scaled.saturating_mul(ten),
+        (true, None) => u128::MAX,
+        (false, Some(ten)) => scaled / ten + u128::from(scaled % ten >= ten.div_ceil(2)),
+        (false, None) => 0,
+    })
 }
 
 /// A duration in the largest unit from seconds down in which it is whole: `"240 s"`, `"100 us"`.
@@ -290,6 +285,7 @@ mod tests {
             ("0 s", 0),
             ("1.5 ps", 2), // to the nearest, halves up
             ("1.4 ps", 1),
+            ("1e-99999999999 s", 0),
             ("18446744.073709551615 s", u64::MAX),
         ];
         for (text, picos) in durations {
@@ -298,8 +294,8 @@ mod tests {
         assert_eq!(bytes("48 GiB").unwrap().get(), 48 << 30);
         assert_eq!(bytes("28 GB").unwrap().get(), 28_000_000_000);
         assert_eq!(bytes("0.5 KiB").unwrap().get(), 512);
-        // 25.19 · 2^30 = 27,047,556,055.04
-        assert_eq!(rate("25.19 GiB/s").unwrap().get(), 27_047_556_055);
+        // 25.19 · 2^30 = 27,047,556,546.56
+        assert_eq!(rate("25.19 GiB/s").unwrap().get(), 27_047_556_547);
         assert_eq!(rate("7 GB/s").unwrap().get(), 7_000_000_000);
     }
 

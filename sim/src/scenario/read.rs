@@ -29,7 +29,8 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     let hint = "`orbitflow list models` names the presets";
     let model_name =
         top.text("model")?.ok_or_else(|| top.missing("model", "a preset or a config.json", Some(hint)))?;
-    let model_source = source(model_name, base);
+    let from = |key| if top.is_override(key) { Path::new("") } else { base };
+    let model_source = source(model_name, from("model"));
     let hint = "`orbitflow list profiles` names the presets";
     let hardware =
         top.text("hardware")?.ok_or_else(|| top.missing("hardware", "a preset or a profile", Some(hint)))?;
@@ -46,8 +47,8 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
         semantics,
         model: resolve_model(&top, &model_source)?,
         model_source,
-        hardware: source(hardware, base),
-        planner_profile: top.text("planner_profile")?.map(|name| source(name, base)),
+        hardware: source(hardware, from("hardware")),
+        planner_profile: top.text("planner_profile")?.map(|name| source(name, from("planner_profile"))),
         link: top.rate("link")?,
         batch_size: top.small_count("batch_size")?,
         gpu_kv: match top.count("gpu_kv_blocks")? {
@@ -83,7 +84,8 @@ fn refuse_exclusive(root: &Table) -> Result<(), ScenarioError> {
     Ok(())
 }
 
-/// A path if it looks like one (a slash, or `.json` at its end), relative to `base`; a preset otherwise.
+/// A path if it looks like one (a slash, or `.json` at its end), relative to `base`: the folder of the scenario, or
+/// the working directory for what the command line overrides; a preset otherwise.
 fn source(text: &str, base: &Path) -> Source {
     if text.contains('/') || text.contains('\\') || text.ends_with(".json") {
         Source::File(base.join(text))
@@ -113,7 +115,11 @@ fn trace_section(trace: &Section<'_>, name: &str, base: &Path) -> Result<TraceSp
         return Err(trace.bad("file", "expected a file: the scenario itself comes from stdin", None));
     }
     Ok(TraceSpec {
-        file: if file == "-" { file.into() } else { base.join(file) },
+        file: match file {
+            "-" => file.into(),
+            _ if trace.is_override("file") => file.into(),
+            _ => base.join(file),
+        },
         format: trace.text("format")?.map(str::to_owned),
         load: trace.number("load")?.unwrap_or(1.0),
         limit: trace.count("limit")?,

@@ -80,6 +80,11 @@ impl<'a> Section<'a> {
         self.table.and_then(|table| table.get(name)).map(|entry| &entry.node)
     }
 
+    /// Whether the value comes from the command line: its paths start at the working directory.
+    pub fn is_override(&self, name: &str) -> bool {
+        self.node(name).is_some_and(|node| matches!(node.place, Place::Override(_)))
+    }
+
     /// The dotted path of one of its keys.
     pub fn dotted(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

@@ -4,6 +4,9 @@ use super::Semantics;
 use super::keys::{self, Kind, SectionName, Shown};
 use super::switches;
 
+/// Columns for a key and its value; what it means stands behind them, or above a longer one.
+const VALUE_WIDTH: usize = 39;
+
 /// A scenario that runs `trace` (`-` is stdin), with every key, its unit, its default and what it means.
 pub fn template(trace: &str) -> String {
     let mut text = String::from(
@@ -19,7 +22,11 @@ pub fn template(trace: &str) -> String {
         }
         for key in keys::keys_of(section) {
             let (line, about) = line(key, trace);
-            text.push_str(&format!("{line:<39} # {about}\n"));
+            if line.len() <= VALUE_WIDTH {
+                text.push_str(&format!("{line:<VALUE_WIDTH$} # {about}\n"));
+            } else {
+                text.push_str(&format!("# {about}:\n{line}\n"));
+            }
         }
     }
     text
