@@ -38,5 +38,6 @@ pub mod policy;
 pub mod report;
 
 pub mod plot;
+pub mod scenario;
 
 pub mod cli;
