@@ -3,6 +3,7 @@
 mod cli_errors;
 mod golden_plan;
 mod golden_step;
+mod pipeline_laws;
 mod plots;
 mod profiles;
 mod real_traces;
