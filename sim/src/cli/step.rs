@@ -77,20 +77,27 @@ fn write_csv(answer: &StepAnswer, out: impl Write) -> anyhow::Result<()> {
 fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
     let unit = TimeUnit::for_span(answer.step_s);
     let show = |seconds: f64| format!("{} {}", unit.show(seconds), unit.name);
-    let mut lines = vec![format!(
-        "step {}   compute {}   copies {}   stall {}   prefix forecast {}",
-        show(answer.step_s),
-        show(answer.compute_s),
-        show(answer.copy_s),
-        show(answer.stall_s),
-        show(answer.prefix_forecast_s),
-    )];
+    let error_pct = (answer.step_s - answer.prefix_forecast_s).abs() / answer.step_s * 100.0;
+    let mut lines = vec![
+        format!(
+            "step {} = compute {} + stall {} + tail {}",
+            show(answer.step_s),
+            show(answer.compute_s),
+            show(answer.stall_s),
+            show(instance.tail_s),
+        ),
+        format!(
+            "copies {}, prefix forecast {} ({error_pct:.2} % off the step)",
+            show(answer.copy_s),
+            show(answer.prefix_forecast_s),
+        ),
+    ];
     for request in &instance.requests {
-        let fetched = request.fetched(instance.layers).len();
+        let layers = request.fetched(instance.layers).len();
         let copy = answer.copies.iter().find(|copy| copy.request == request.id);
         let each = copy.map(|copy| format!(", {} each", show(copy.end_s - copy.start_s))).unwrap_or_default();
-        let blocks = request.blocks;
-        lines.push(format!("{}: {blocks} blocks per layer, {fetched} layers fetched{each}", request.id));
+        let (id, blocks) = (&request.id, request.blocks);
+        lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
     }
     lines.push(String::new());
     let axis = format!("0{:>width$}", show(answer.step_s), width = AXIS - 1);
@@ -109,9 +116,9 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
 fn bar(answer: &StepAnswer, layer: u32) -> String {
     let mut bar = [b' '; AXIS];
     let mut draw = |start_s: f64, end_s: f64, mark: u8| {
-        let column = |seconds: f64| seconds / answer.step_s * AXIS as f64;
-        let first = (column(start_s) as usize).min(AXIS - 1);
-        let last = (column(end_s).ceil() as usize).clamp(first + 1, AXIS);
+        let column = |seconds: f64| (seconds / answer.step_s * AXIS as f64).round() as usize;
+        let first = column(start_s).min(AXIS - 1);
+        let last = column(end_s).clamp(first + 1, AXIS);
         bar[first..last].fill(mark);
     };
     for copy in answer.copies.iter().filter(|copy| copy.layer == layer) {

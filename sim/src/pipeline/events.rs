@@ -19,7 +19,7 @@ pub fn timeline(
     start: SimTime,
     writes: Option<(&mut WriteBack, SimDuration)>,
 ) -> (StepTiming, StepTimeline) {
-    work.assert_valid();
+    work.checked_fetched();
     if let Some((state, _)) = &writes {
         assert_eq!(state.layers(), work.layers, "Invariant: writes and steps are of one model");
     }

@@ -32,7 +32,7 @@ pub fn step(
     writes: Option<(&mut WriteBack, SimDuration)>,
     scratch: &mut Scratch,
 ) -> StepTiming {
-    work.assert_valid();
+    let fetched = work.checked_fetched();
     let (mut delaying, mut silent) = (None, None);
     if let Some((state, write)) = writes {
         assert_eq!(state.layers(), work.layers, "Invariant: writes and steps are of one model");
@@ -42,24 +42,33 @@ pub fn step(
             delaying = Some(Writes { state, write, start });
         }
     }
-    let step = run(work, ComputeStream::new(work.compute, delaying), scratch);
+    let compute = ComputeStream::new(work.compute, delaying);
+    let (step, copy) = if fetched.is_empty() {
+        (compute.run_out(work.layers), SimDuration::ZERO)
+    } else {
+        let copy = work.requests.iter().map(|request| request.copy.total(request.fetched)).sum();
+        (run(work, fetched, compute, scratch), copy)
+    };
     if let Some((state, write)) = silent {
         state.kept_up(start + step, write);
     }
-    let copy = work.requests.iter().map(|request| request.copy.total(request.fetched)).sum();
     StepTiming { step, compute: work.compute.total(work.layers), copy }
 }
 
-fn run(work: &StepWork<'_>, compute: ComputeStream<'_, '_>, scratch: &mut Scratch) -> SimDuration {
-    let mut sets = work.requests.iter().map(|request| request.fetched).filter(|set| !set.is_empty());
-    let Some(first) = sets.next() else { return compute.run_out(work.layers) };
+/// A step in which the layers of `fetched` are fetched by someone.
+fn run(
+    work: &StepWork<'_>,
+    fetched: LayerSet,
+    compute: ComputeStream<'_, '_>,
+    scratch: &mut Scratch,
+) -> SimDuration {
     scratch.ends.resize(Layer::MAX as usize, SimDuration::ZERO);
-    if sets.all(|set| set == first) {
-        run_common_set(work, first, compute, &mut scratch.ends)
+    if work.requests.iter().all(|request| request.fetched.is_empty() || request.fetched == fetched) {
+        run_common_set(work, fetched, compute, &mut scratch.ends)
     } else if work.order == CopyOrder::InOrder {
-        run_in_order(work, compute, scratch)
+        run_in_order(work, fetched, compute, scratch)
     } else {
-        run_ready_first(work, compute, &mut scratch.ends, &mut scratch.ready_first)
+        run_ready_first(work, fetched, compute, &mut scratch.ends, &mut scratch.ready_first)
     }
 }
 
@@ -96,13 +105,13 @@ fn run_common_set(
 /// layer, whose end is known by then.
 fn run_in_order(
     work: &StepWork<'_>,
+    fetched: LayerSet,
     mut compute: ComputeStream<'_, '_>,
     scratch: &mut Scratch,
 ) -> SimDuration {
     let Scratch { ends, slots, .. } = scratch;
     slots.clear();
     slots.extend(work.requests.iter().map(|request| SlotQueue::new(request.fetched, work.slots)));
-    let fetched = work.requests.iter().fold(LayerSet::EMPTY, |all, request| all.union(request.fetched));
     let mut landed = SimDuration::ZERO;
     for layer in fetched.iter() {
         for (request, queue) in work.requests.iter().zip(slots.iter_mut()) {

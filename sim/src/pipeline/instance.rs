@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use super::{CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, prefix_forecast, timeline};
 use crate::ids::Layer;
@@ -19,7 +20,10 @@ const LONGEST_STEP_S: f64 = 1.8e7;
 
 /// A decode step to simulate. Valid once [`StepInstance::parse`] or [`StepInstance::check`] accepted it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a step instance: an object with `layers`, `layer_compute_s`, `link` and `requests`"
+)]
 pub struct StepInstance {
     /// Layers L, 1 to 128.
     pub layers: u32,
@@ -42,7 +46,7 @@ pub struct StepInstance {
 
 /// The host→device link of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `blocks_per_s` and `latency_s`")]
 pub struct Link {
     /// Layer-blocks per second.
     pub blocks_per_s: f64,
@@ -52,7 +56,7 @@ pub struct Link {
 
 /// One request of an instance. Without a placement it is resident: nothing is fetched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `blocks` and its placement")]
 pub struct InstanceRequest {
     /// Its name, unique in the batch.
     pub id: String,
@@ -248,12 +252,27 @@ fn require(
     Err(InstanceError::Value { place: place.to_owned(), value, expected })
 }
 
-/// Adds the place, and the nearest known key to an unknown one.
+/// Adds the place and what to do, and says types in the words of JSON.
 fn format_error(error: serde_path_to_error::Error<serde_json::Error>) -> InstanceError {
     let path = error.path().to_string();
-    let place = if path == "." { String::new() } else { format!("{path}: ") };
-    let message = error.inner().to_string();
-    let hint = nearest_key(&message).map(|key| format!("\nhint: did you mean `{key}`?")).unwrap_or_default();
+    // Where the text ends or breaks within an object, the path ends with an unknown key.
+    let path = path.trim_end_matches('?').trim_end_matches('.');
+    let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let mut message = error.inner().to_string();
+    let hint = match error.inner().classify() {
+        Category::Eof => Some("the text ends too early: is the file complete?".to_owned()),
+        Category::Syntax => Some("JSON has no NaN, Infinity, comments or trailing commas".to_owned()),
+        _ => nearest_key(&message).map(|key| format!("did you mean `{key}`?")),
+    };
+    let words = [
+        ("expected f64", "a number"),
+        ("expected u32", "a whole number"),
+        ("expected u64", "a whole number"),
+    ];
+    for (rust, json) in words {
+        message = message.replace(rust, &format!("expected {json}"));
+    }
+    let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     InstanceError::Format { place, message, hint }
 }
 

@@ -128,13 +128,15 @@ pub struct StepWork<'a> {
 }
 
 impl StepWork<'_> {
-    /// Panics if this is no step: no layers, no slots, or a copy for a layer that the model has not.
-    fn assert_valid(&self) {
+    /// The layers that anyone fetches. Panics if this is no step: no layers, no slots, or a copy for a layer that
+    /// the model has not.
+    fn checked_fetched(&self) -> LayerSet {
         assert!((1..=Layer::MAX).contains(&self.layers), "Invariant: a step has 1 to 128 layers");
         assert!(self.slots >= 1, "Invariant: a request has at least one staging slot");
         let fetched = self.requests.iter().fold(LayerSet::EMPTY, |all, request| all.union(request.fetched));
         let absent = fetched.difference(LayerSet::all(self.layers));
         assert!(absent.is_empty(), "Invariant: only layers of the model are fetched");
+        fetched
     }
 }
 

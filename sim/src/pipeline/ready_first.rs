@@ -34,30 +34,31 @@ struct Upcoming {
     slots: SlotQueue,
 }
 
-/// The step's time; `ends` has room for every layer.
+/// The step's time. `unknown` starts as the layers that anyone fetches: no end is known; `ends` has room for every layer.
 pub(super) fn run_ready_first(
     work: &StepWork<'_>,
+    mut unknown: LayerSet,
     mut compute: ComputeStream<'_, '_>,
     ends: &mut [SimDuration],
     scratch: &mut ReadyFirst,
 ) -> SimDuration {
-    let mut fetched = scratch.prepare(work);
+    scratch.prepare(work);
     let mut now = SimDuration::ZERO;
     loop {
-        scratch.release(|layer| !fetched.contains(layer) && ends[layer.index()] <= now);
+        scratch.release(|layer| !unknown.contains(layer) && ends[layer.index()] <= now);
         let Some((layer, request)) = scratch.ready.take_lowest() else {
             // The engine idles until the next slot frees; if nobody waits for one, all copies are done.
             let Some(layer) = scratch.waiting.lowest_row() else { break };
-            assert!(!fetched.contains(layer), "Invariant: the copy that goes next waits for a known end");
+            assert!(!unknown.contains(layer), "Invariant: the copy that goes next waits for a known end");
             now = ends[layer.index()];
             continue;
         };
         now += work.requests[request].copy.of(layer);
         scratch.landed[layer.index()] = now;
         scratch.left[layer.index()] -= 1;
-        while let Some(next) = fetched.first().filter(|next| scratch.left[next.index()] == 0) {
+        while let Some(next) = unknown.first().filter(|next| scratch.left[next.index()] == 0) {
             ends[next.index()] = compute.run_through(next, scratch.landed[next.index()]);
-            fetched.remove(next);
+            unknown.remove(next);
         }
         scratch.queue_next(request);
     }
@@ -65,25 +66,22 @@ pub(super) fn run_ready_first(
 }
 
 impl ReadyFirst {
-    /// Everyone's first copy is ready. Answers the layers that anyone fetches.
-    fn prepare(&mut self, work: &StepWork<'_>) -> LayerSet {
+    /// Everyone's first copy is ready.
+    fn prepare(&mut self, work: &StepWork<'_>) {
         self.left.clear();
         self.left.resize(Layer::MAX as usize, 0);
         self.landed.resize(Layer::MAX as usize, SimDuration::ZERO);
         self.ready.fit(work.requests.len());
         self.waiting.fit(work.requests.len());
         self.requests.clear();
-        let mut fetched = LayerSet::EMPTY;
         for (place, request) in work.requests.iter().enumerate() {
             let slots = SlotQueue::new(request.fetched, work.slots);
             self.requests.push(Upcoming { copies: request.fetched, slots });
-            fetched = fetched.union(request.fetched);
             for layer in request.fetched.iter() {
                 self.left[layer.index()] += 1;
             }
             self.queue_next(place);
         }
-        fetched
     }
 
     /// Puts the next copy of `request` on the board where it belongs. One that waits for an end that has passed

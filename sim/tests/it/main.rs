@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
 mod cli_errors;
+mod cli_step;
 mod golden_plan;
 mod golden_step;
 mod pipeline_laws;

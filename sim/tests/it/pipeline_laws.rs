@@ -180,14 +180,13 @@ proptest! {
     fn write_back_equals_the_event_driven_one_over_many_steps_of_one_model(
         compute in time(), steps in prop::collection::vec((0..3_u64, time(), time()), 1..12), layers in 1..9_u32,
     ) {
-        // Writes from a fraction to a multiple of a layer's compute, so that backlogs build up and drain.
+        // Writes of none, one or two times a layer's compute, so that backlogs build up and drain.
         let (mut slow_state, mut fast_state) = (WriteBack::new(layers), WriteBack::new(layers));
         let (mut scratch, mut start) = (Scratch::default(), SimTime::ZERO);
         for (multiple, rest, gap) in steps {
             let requests = vec![(Placement::at(Distance::At(1), layers).offloaded, Times::Same(rest))];
-            let compute = Times::Same(compute);
+            let (write, compute) = (compute * multiple, Times::Same(compute));
             let work = Work { layers, compute, requests, slots: 1, order: CopyOrder::ReadyFirst };
-            let write = match work.compute { Times::Same(time) => time * multiple, _ => rest };
             let (slow, _) = work.run(|work| timeline(work, start, Some((&mut slow_state, write))));
             let fast = work.run(|work| step(work, start, Some((&mut fast_state, write)), &mut scratch));
             prop_assert_eq!(fast, slow);
