@@ -6,5 +6,6 @@ mod golden_step;
 mod plots;
 mod profiles;
 mod real_traces;
+mod scenario_errors;
 mod scenarios;
 mod traces;
