@@ -35,3 +35,29 @@ impl ScenarioArgs {
         Scenario::load(&self.scenario, &overrides).or_input()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::SimDuration;
+
+    #[test]
+    fn a_warmup_without_a_unit_is_in_seconds() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let scenario = folder.path().join("demo.toml");
+        std::fs::write(&scenario, crate::scenario::template("t.json")).expect("a scratch file");
+        let load = |warmup: &str| {
+            let warmup = Some(warmup.to_owned());
+            ScenarioArgs { scenario: scenario.clone(), overrides: Vec::new(), warmup }.load()
+        };
+        assert_eq!(load("60").unwrap().warmup, SimDuration::from_secs(60));
+        assert_eq!(load("3 min").unwrap().warmup, SimDuration::from_secs(180));
+        for wrong in ["-1", "nan", "inf", "soon", "3 GiB"] {
+            let error = load(wrong).unwrap_err();
+            assert!(
+                error.is::<super::super::InputError>() && error.to_string().contains("warmup"),
+                "{error}"
+            );
+        }
+    }
+}

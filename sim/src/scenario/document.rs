@@ -46,7 +46,12 @@ impl Value {
                 let items: Vec<_> = items.iter().map(|item| item.value.show()).collect();
                 format!("[{}]", items.join(", "))
             }
-            Value::Table(_) => "a table".to_owned(),
+            Value::Table(table) => {
+                let entry =
+                    |entry: &Entry| format!("{} = {}", entry.key.escape_debug(), entry.node.value.show());
+                let entries: Vec<_> = table.entries.iter().map(entry).collect();
+                format!("{{ {} }}", entries.join(", "))
+            }
         }
     }
 }
@@ -80,8 +85,21 @@ impl Table {
     }
 }
 
+/// A value in a message: its beginning is enough to find it again.
+pub fn shorten(value: &str) -> String {
+    const LONGEST: usize = 80;
+    if value.chars().count() <= LONGEST {
+        return value.to_owned();
+    }
+    let start: String = value.chars().take(LONGEST - 1).collect();
+    format!("{start}…")
+}
+
 /// Pairs of keys of which only one may be given: an override of one takes the other out of the file.
 pub const EXCLUSIVE: &[[&str; 2]] = &[["slo.scale", "slo.tbt"], ["gpu_kv_blocks", "gpu_kv"]];
+
+/// Most parts of an override's key: no section is deeper than 3.
+const DEEPEST: usize = 8;
 
 /// Parses a scenario's text; `file` is its name in messages.
 ///
@@ -108,7 +126,7 @@ pub fn apply_override(root: &mut Table, text: &str) -> Result<(), ScenarioError>
         ScenarioError::from(BadValue {
             place: place.clone(),
             key: "--set".to_owned(),
-            value: toml::Value::String(text.to_owned()).to_string(),
+            value: shorten(&toml::Value::String(text.to_owned()).to_string()),
             problem: problem.to_owned(),
             hint: Some("for example `--set slo.scale=[1]` or `--set engine.slots=1`".to_owned()),
         })
@@ -117,6 +135,9 @@ pub fn apply_override(root: &mut Table, text: &str) -> Result<(), ScenarioError>
     let path: Vec<&str> = path.split('.').map(str::trim).collect();
     if path.iter().any(|part| part.is_empty()) {
         return Err(refuse("expected a dotted key before `=`"));
+    }
+    if path.len() > DEEPEST {
+        return Err(refuse(&format!("expected a dotted key of at most {DEEPEST} parts")));
     }
     let dotted = path.join(".");
     for [one, other] in EXCLUSIVE {

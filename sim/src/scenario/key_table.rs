@@ -33,7 +33,7 @@ pub const KEYS: &[Key] = &[
     key(Trace, "min_prompt_tokens", Kind::Count { least: 1, most: TOKENS }, Comment("32768"), "only requests with at least so long a prompt; absent: all"),
     key(Trace, "max_context", Kind::Count { least: 1, most: TOKENS }, Comment("131072"), "longest context, in tokens; absent: no limit"),
     key(Trace, "step_time", quantity(Duration, false), Comment("\"50 ms\""), "turns arrivals in decode steps into seconds; absent: they stay steps"),
-    key(Trace, "arrivals", Kind::Text, Comment("\"poisson:0.5/s\""), "arrival process, for traces that have only lengths"),
+    key(Trace, "arrivals", Kind::Text, Comment("\"poisson:0.5\""), "arrival process, rate per second, for traces that have only lengths"),
 
     key(Slo, "scale", Kind::Numbers { least: 1e-6, most: 1e6 }, Set("[1.5, 1, 2.5]"), "of the base SLO; the first is planned for, all are scored"),
     key(Slo, "tbt", quantity(Duration, false), Comment("\"70 ms\""), "or the time per token itself"),

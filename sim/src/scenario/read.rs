@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::document::{EXCLUSIVE, Node, Table, Value};
+use super::document::{EXCLUSIVE, Node, Table, Value, shorten};
 use super::error::{BadValue, Place, ScenarioError};
 use super::keys::{self, SectionName};
 use super::section::{OrWord, Section, bad_node};
@@ -298,7 +298,11 @@ fn refuse_unknown_policy_keys(table: &Table, path: &str) -> Result<(), ScenarioE
             None => "a policy has `use`, `key`, `label` and the switches of [planner]".to_owned(),
         },
     };
-    Err(ScenarioError::UnknownKey { place: entry.place.clone(), key: format!("{path}.{}", entry.key), hint })
+    Err(ScenarioError::UnknownKey {
+        place: entry.place.clone(),
+        key: format!("{path}.{}", entry.key.escape_debug()),
+        hint,
+    })
 }
 
 /// A variant's name fixes a switch: `orbitflow-no-pause` never pauses, whatever is written beside it.
@@ -336,7 +340,7 @@ fn written(root: &Table) -> BTreeMap<String, (Place, String)> {
                         visit(item, format!("{path}[{index}]"), all);
                     }
                 }
-                all.insert(path, (node.place.clone(), value.show()));
+                all.insert(path, (node.place.clone(), shorten(&value.show())));
             }
         }
     }

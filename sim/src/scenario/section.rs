@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ChoiceError;
 
-use super::document::{Node, Table, Value};
+use super::document::{Node, Table, Value, shorten};
 use super::error::{BadValue, Place, ScenarioError};
 use super::keys::{self, Key, Kind, SectionName};
 use super::quantity::{self, BadQuantity, Dimension};
@@ -64,7 +64,7 @@ impl<'a> Section<'a> {
             None => Ok(()),
             Some(entry) => Err(ScenarioError::UnknownKey {
                 place: entry.place.clone(),
-                key: self.dotted(&entry.key),
+                key: self.dotted(&entry.key.escape_debug().to_string()),
                 hint: keys::hint_for_unknown(self.name, &entry.key),
             }),
         }
@@ -301,7 +301,7 @@ pub fn bad_node(node: &Node, key: &str, problem: &str, hint: Option<&str>) -> Sc
     ScenarioError::from(BadValue {
         place: node.place.clone(),
         key: key.to_owned(),
-        value: node.value.show(),
+        value: shorten(&node.value.show()),
         problem: problem.to_owned(),
         hint: hint.map(str::to_owned),
     })

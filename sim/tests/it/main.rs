@@ -8,5 +8,6 @@ mod pipeline_laws;
 mod plots;
 mod profiles;
 mod real_traces;
+mod scenario_errors;
 mod scenarios;
 mod traces;
