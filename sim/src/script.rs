@@ -27,7 +27,7 @@ pub enum Event {
     /// Anything but a step.
     Plain(Record<'static>),
     /// A step, who got a token, and the state behind it.
-    Step(StepRecord, Vec<RequestId>, State),
+    Step(StepRecord, Vec<RequestId>, Box<State>),
 }
 
 /// What a snapshot shows.
@@ -172,7 +172,11 @@ impl Script {
             host_bytes: state.host_bytes,
             ..parts
         };
-        self.events.push(Event::Step(step, delivered.iter().copied().map(RequestId).collect(), state));
+        self.events.push(Event::Step(
+            step,
+            delivered.iter().copied().map(RequestId).collect(),
+            Box::new(state),
+        ));
         self.steps += 1;
         self.now += duration;
     }
@@ -238,7 +242,7 @@ impl Script {
     pub fn last_step(&mut self) -> (&mut StepRecord, &mut Vec<RequestId>, &mut State) {
         (self.events.iter_mut().rev())
             .find_map(|event| match event {
-                Event::Step(step, delivered, state) => Some((step, delivered, state)),
+                Event::Step(step, delivered, state) => Some((step, delivered, &mut **state)),
                 Event::Plain(_) => None,
             })
             .expect("Invariant: the script has a step")

@@ -15,7 +15,8 @@ pub struct Laws {
     prefilling: u32,
     clock: SimTime,
     first_arrival: Option<SimTime>,
-    newest_arrival: SimTime,
+    /// When the newest step began.
+    newest_start: SimTime,
     last_token: Option<SimTime>,
     tokens: u64,
     inspected: Option<Inspected>,
@@ -73,7 +74,7 @@ impl Laws {
             prefilling: 0,
             clock: SimTime::ZERO,
             first_arrival: None,
-            newest_arrival: SimTime::ZERO,
+            newest_start: SimTime::ZERO,
             last_token: None,
             tokens: 0,
             inspected: None,
@@ -148,10 +149,11 @@ impl Laws {
     }
 
     fn arrive(&mut self, at: SimTime, request: RequestId) {
-        if at < self.newest_arrival {
-            self.broken(4, format!("{request} arrived at {at}, after one at {}", self.newest_arrival));
+        if at < self.newest_start {
+            let text =
+                format!("{request} arrived at {at}, and a step began at {} without it", self.newest_start);
+            self.broken(4, text);
         }
-        self.newest_arrival = at;
         self.first_arrival = Some(self.first_arrival.map_or(at, |first| first.min(at)));
         if let Some(followed) = self.moves(request, &[Standing::Unseen], Standing::Waiting) {
             followed.arrived = at;
@@ -182,6 +184,7 @@ impl Laws {
     fn step(&mut self, step: &StepRecord, delivered: &[RequestId]) {
         self.verdict.steps += 1;
         self.pass_to(step.start);
+        self.newest_start = step.start;
         let parts = step.compute + step.stall + step.prefill + step.restore + step.planning;
         if parts != step.duration {
             self.broken(2, format!("step {}: parts sum to {parts} of {}", step.index, step.duration));

@@ -13,7 +13,8 @@
 //! 5. Decode part (tolerance 1 ps per layer and copy): prefix forecast ≤ step time; max(compute, copies) ≤ step time
 //!    ≤ compute + copies; and the step time in use is that of the event-driven pipeline.
 //!
-//! Arrivals take effect at step boundaries, so an arrival may carry an instant before the newest step's end.
+//! Arrivals take effect at step boundaries: an arrival may carry an instant before the newest step's end, but not
+//! before its start.
 
 mod following;
 mod state;

@@ -207,13 +207,27 @@ fn law_3_catches_memory_that_does_not_add_up() {
 }
 
 #[test]
+fn an_arrival_during_a_step_is_seen_at_its_end() {
+    // The last step before request 4 arrived ran from 240 to 250 ms.
+    let arriving = |offset| {
+        let mut script = honest();
+        for event in &mut script.events {
+            if let Event::Plain(Record::Arrived { at, request: RequestId(4) }) = event {
+                *at = SimTime::ZERO + offset;
+            }
+        }
+        judge(&script, REPORTED).holds()
+    };
+    assert_eq!([239, 240, 245, 300].map(|offset| arriving(ms(offset))), [false, true, true, true]);
+}
+
+#[test]
 fn law_4_catches_time_that_goes_back() {
     caught(4, "a record at", |script| script.plain(Record::PlacementRefused { at: SimTime::ZERO }));
     caught(4, "a record at", |script| script.last_step().0.start = SimTime::ZERO);
-    caught(4, "arrived at", |script| {
+    caught(4, "without it", |script| {
         script.plain(Record::Arrived { at: SimTime::ZERO, request: RequestId(4) })
     });
-    // Arrivals are seen at the next boundary: one before the newest step's end is honest.
     caught(4, "before its arrival", |script| {
         let late = script.now + ms(1);
         for event in &mut script.events {

@@ -10,6 +10,7 @@
 //!   never made is late, whatever the reason.
 //! * Attainment and playback are counted as tokens arrive, for every SLO scale at once.
 
+mod closing;
 mod outcome;
 mod pool;
 mod streaming;

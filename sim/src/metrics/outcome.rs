@@ -86,6 +86,10 @@ pub struct ScaleScores {
     pub playing: u128,
     /// First arrival that counts to the run's last token.
     pub span: SimDuration,
+    /// Median time to first token of the run.
+    pub ttft_p50: Option<SimDuration>,
+    /// Tokens of the run per second, first ones included.
+    pub throughput_per_s: f64,
 }
 
 impl ScaleScores {
@@ -104,6 +108,8 @@ impl ScaleScores {
             e2e_met: 0,
             good: 0,
             playing: 0,
+            ttft_p50: None,
+            throughput_per_s: 0.0,
         }
     }
 
@@ -285,6 +291,8 @@ pub struct Outcome<'a> {
     pub delivered_tokens: u64,
     /// First arrival to last token; zero without a token.
     pub makespan: SimDuration,
+    /// Tokens made per second of the makespan, first ones included; 0 over no time.
+    pub throughput_per_s: f64,
     /// When the last request arrived; none without one.
     pub last_arrival: Option<SimTime>,
     /// Where the makespan went, but for `idle`. Steps after the last token are not part of it.
@@ -319,11 +327,6 @@ impl Outcome<'_> {
         self.requests.iter().filter(|request| request.end == end).count() as u64
     }
 
-    /// Tokens made per second, first ones included; 0 over no time.
-    pub fn throughput_per_s(&self) -> f64 {
-        per_second(self.delivered_tokens, self.makespan)
-    }
-
     /// Arrived requests per minute of the time up to the last arrival; none if that is the start of the run.
     pub fn requests_per_min(&self) -> Option<f64> {
         let until = self.last_arrival?.as_secs_f64();
@@ -351,6 +354,6 @@ fn percent(part: u128, whole: u128) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64 * 100.0)
 }
 
-fn per_second(count: u64, span: SimDuration) -> f64 {
+pub(super) fn per_second(count: u64, span: SimDuration) -> f64 {
     if span == SimDuration::ZERO { 0.0 } else { count as f64 / span.as_secs_f64() }
 }

@@ -1,10 +1,10 @@
 //! The sink that scores a run while it happens.
 //!
-//! State is dense and indexed by request: about 100 bytes a request plus 16 for every SLO scale. A step costs a
-//! few nanoseconds for each token and scale, and allocates nothing (its distributions grow by amortised pushes).
+//! State is dense and indexed by request: about 200 bytes a request plus 16 for every SLO scale. A step costs some
+//! ten nanoseconds for each token and scale, and allocates nothing (its distributions grow by amortised pushes).
 
-use super::outcome::{Busy, LateTokens, Outcome, Planning, RequestEnd, RequestOutcome, ScaleScores, Traffic};
-use super::{DEFAULT_TTFT_SLO, EXACT_DECODE_STEPS, Pool, RequestFacts, ScaleSlo, Scoring, Sorted};
+use super::outcome::{Busy, LateTokens, Planning, Traffic};
+use super::{EXACT_DECODE_STEPS, Pool, RequestFacts, ScaleSlo, Scoring};
 use crate::deposit::Playback;
 use crate::ids::RequestId;
 use crate::record::{Record, Sink, StepKind, StepRecord};
@@ -13,42 +13,42 @@ use crate::units::{Bytes, PICOS_PER_SEC, SimDuration, SimTime};
 /// Scores one run of one policy at one or more SLO scales.
 #[derive(Clone, Debug)]
 pub struct Metrics<'a> {
-    facts: Vec<RequestFacts<'a>>,
-    scoring: Scoring,
-    slos: Slos,
-    exact_decode_steps: u64,
-    requests: Vec<RequestState>,
-    playbacks: Vec<Playbacks>,
-    scores: Vec<ScaleCounts>,
-    tbt_step: Pool,
-    tbt_gap: Pool,
-    forecast_error: Pool,
-    server: ServerCounts,
+    pub(super) facts: Vec<RequestFacts<'a>>,
+    pub(super) scoring: Scoring,
+    pub(super) slos: Slos,
+    pub(super) exact_decode_steps: u64,
+    pub(super) requests: Vec<RequestState>,
+    pub(super) playbacks: Vec<Playbacks>,
+    pub(super) scores: Vec<ScaleCounts>,
+    pub(super) tbt_step: Pool,
+    pub(super) tbt_gap: Pool,
+    pub(super) forecast_error: Pool,
+    pub(super) server: ServerCounts,
 }
 
 /// One request so far. Times mean something once `stage` says that they happened.
 #[derive(Clone, Copy, Debug, Default)]
-struct RequestState {
-    arrived_at: SimTime,
-    admitted_at: SimTime,
-    first_token_at: SimTime,
-    last_token_at: SimTime,
+pub(super) struct RequestState {
+    pub(super) arrived_at: SimTime,
+    pub(super) admitted_at: SimTime,
+    pub(super) first_token_at: SimTime,
+    pub(super) last_token_at: SimTime,
     /// Σ durations of the steps that made its tokens after the first: the clock of step TBT.
-    step_clock: SimDuration,
+    pub(super) step_clock: SimDuration,
     /// Tokens made, the first included.
-    delivered: u64,
-    late: LateTokens,
-    paused: SimDuration,
-    paused_since: Option<SimTime>,
-    pauses: u32,
-    preemptions: u32,
-    stage: Stage,
-    admitted: bool,
-    scored: bool,
+    pub(super) delivered: u64,
+    pub(super) late: LateTokens,
+    pub(super) paused: SimDuration,
+    pub(super) paused_since: Option<SimTime>,
+    pub(super) pauses: u32,
+    pub(super) preemptions: u32,
+    pub(super) stage: Stage,
+    pub(super) admitted: bool,
+    pub(super) scored: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     #[default]
     Unseen,
     Arrived,
@@ -59,53 +59,53 @@ enum Stage {
 
 /// A request's playback under one SLO scale.
 #[derive(Clone, Copy, Debug)]
-struct Playbacks {
+pub(super) struct Playbacks {
     /// On real time.
-    gap: Playback,
+    pub(super) gap: Playback,
     /// On the step clock.
-    step: Playback,
+    pub(super) step: Playback,
 }
 
 /// What is counted as tokens arrive, under one SLO scale, over scored requests.
 #[derive(Clone, Copy, Debug, Default)]
-struct ScaleCounts {
-    late: LateTokens,
+pub(super) struct ScaleCounts {
+    pub(super) late: LateTokens,
     /// Σ max(0, G_i − due_i), picoseconds.
-    stall: u128,
+    pub(super) stall: u128,
 }
 
 /// The promise per token of every request at every scale.
 #[derive(Clone, Debug)]
-struct Slos {
+pub(super) struct Slos {
     /// By scale, for requests without their own.
-    common: Vec<SimDuration>,
+    pub(super) common: Vec<SimDuration>,
     /// By request and scale; empty if no request has its own.
-    own: Vec<SimDuration>,
+    pub(super) own: Vec<SimDuration>,
 }
 
 /// What does not depend on any SLO.
 #[derive(Clone, Debug, Default)]
-struct ServerCounts {
-    first_arrival: Option<SimTime>,
-    last_arrival: SimTime,
-    first_scored_arrival: Option<SimTime>,
+pub(super) struct ServerCounts {
+    pub(super) first_arrival: Option<SimTime>,
+    pub(super) last_arrival: SimTime,
+    pub(super) first_scored_arrival: Option<SimTime>,
     /// The newest instant any record spoke of.
-    now: SimTime,
-    last_token_at: Option<SimTime>,
-    delivered: u64,
-    busy: Busy,
+    pub(super) now: SimTime,
+    pub(super) last_token_at: Option<SimTime>,
+    pub(super) delivered: u64,
+    pub(super) busy: Busy,
     /// Of steps since the newest token; they are part of the makespan only if another token follows.
-    pending: Busy,
-    traffic: Traffic,
-    decode_steps: u64,
-    prefill_steps: u64,
-    planning: Planning,
-    pauses: u64,
-    longest_pause: SimDuration,
-    preemptions: u64,
-    refused_placements: u64,
-    peak_gpu_blocks: u64,
-    peak_host: Bytes,
+    pub(super) pending: Busy,
+    pub(super) traffic: Traffic,
+    pub(super) decode_steps: u64,
+    pub(super) prefill_steps: u64,
+    pub(super) planning: Planning,
+    pub(super) pauses: u64,
+    pub(super) longest_pause: SimDuration,
+    pub(super) preemptions: u64,
+    pub(super) refused_placements: u64,
+    pub(super) peak_gpu_blocks: u64,
+    pub(super) peak_host: Bytes,
 }
 
 impl Slos {
@@ -122,7 +122,7 @@ impl Slos {
         Slos { common: scales.iter().map(|at| at.slo).collect(), own }
     }
 
-    fn of(&self, request: usize) -> &[SimDuration] {
+    pub(super) fn of(&self, request: usize) -> &[SimDuration] {
         let scales = self.common.len();
         if self.own.is_empty() { &self.common } else { &self.own[request * scales..][..scales] }
     }
@@ -185,7 +185,7 @@ impl<'a> Metrics<'a> {
     }
 
     /// Ends a pause, if there is one.
-    fn unpause(&mut self, at: SimTime, request: RequestId) {
+    pub(super) fn unpause(&mut self, at: SimTime, request: RequestId) {
         let state = &mut self.requests[request.index()];
         if let Some(since) = state.paused_since.take() {
             let pause = at.since(since);
@@ -262,146 +262,12 @@ impl<'a> Metrics<'a> {
         self.tbt_gap.add(gap_run.0, gap_run.1);
         self.tbt_step.add(duration.as_picos(), due);
     }
-
-    /// Ends the run: what is still paused stays paused until the newest record, what is not made is late.
-    pub fn finish(mut self) -> Outcome<'a> {
-        for request in 0..self.requests.len() {
-            self.unpause(self.server.now, RequestId(request as u32));
-        }
-        let requests: Vec<RequestOutcome<'a>> =
-            self.arrived().map(|request| self.outcome_of(request)).collect();
-        let finished =
-            || requests.iter().filter(|request| request.scored && request.end == RequestEnd::Finished);
-        let last_token_at = self.server.last_token_at;
-        let until_last_token = |from: Option<SimTime>| match (from, last_token_at) {
-            (Some(from), Some(last)) => last.saturating_since(from),
-            _ => SimDuration::ZERO,
-        };
-        let makespan = until_last_token(self.server.first_arrival);
-        Outcome {
-            scales: (0..self.scores.len())
-                .map(|scale| self.scores_at(scale, until_last_token(self.server.first_scored_arrival)))
-                .collect(),
-            tpot_step: sorted(finished().filter_map(RequestOutcome::tpot_step)),
-            tpot_gap: sorted(finished().filter_map(RequestOutcome::tpot_gap)),
-            ttft: sorted(requests.iter().filter(|request| request.scored).filter_map(RequestOutcome::ttft)),
-            e2e: sorted(finished().filter_map(RequestOutcome::end_to_end)),
-            exact: self.tbt_step.is_exact(),
-            tbt_step: self.tbt_step.sorted(),
-            tbt_gap: self.tbt_gap.sorted(),
-            forecast_error: self.forecast_error.sorted(),
-            due_tokens: requests.iter().map(|request| request.facts.output_tokens - 1).sum(),
-            delivered_due_tokens: requests.iter().map(|request| request.delivered.saturating_sub(1)).sum(),
-            delivered_tokens: self.server.delivered,
-            makespan,
-            last_arrival: self.server.first_arrival.map(|_| self.server.last_arrival),
-            idle: makespan.saturating_sub(self.server.busy.sum()),
-            busy: self.server.busy,
-            traffic: self.server.traffic,
-            decode_steps: self.server.decode_steps,
-            prefill_steps: self.server.prefill_steps,
-            planning: self.server.planning,
-            pauses: self.server.pauses,
-            longest_pause: self.server.longest_pause,
-            preemptions: self.server.preemptions,
-            refused_placements: self.server.refused_placements,
-            peak_gpu_blocks: self.server.peak_gpu_blocks,
-            peak_host: self.server.peak_host,
-            requests,
-        }
-    }
-
-    /// Places of the requests that arrived.
-    fn arrived(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.requests.len()).filter(|&request| self.requests[request].stage != Stage::Unseen)
-    }
-
-    fn outcome_of(&self, request: usize) -> RequestOutcome<'a> {
-        let facts = self.facts[request];
-        let state = &self.requests[request];
-        let finished = state.stage == Stage::Finished;
-        let mut late = state.late;
-        late.add_all(missing_tokens(&facts, state));
-        RequestOutcome {
-            facts,
-            end: match state.stage {
-                Stage::Finished => RequestEnd::Finished,
-                Stage::Capped => RequestEnd::Capped,
-                Stage::Rejected => RequestEnd::Rejected,
-                Stage::Arrived | Stage::Unseen => RequestEnd::Unfinished,
-            },
-            scored: state.scored,
-            arrived_at: state.arrived_at,
-            admitted_at: state.admitted.then_some(state.admitted_at),
-            first_token_at: (state.delivered > 0).then_some(state.first_token_at),
-            last_token_at: (state.delivered > 0).then_some(state.last_token_at),
-            finished_at: finished.then_some(state.last_token_at),
-            step_clock: state.step_clock,
-            delivered: state.delivered,
-            slo: self.slos.of(request)[0],
-            late,
-            paused: state.paused,
-            pauses: state.pauses,
-            preemptions: state.preemptions,
-        }
-    }
-
-    /// Adds what only the end can tell to what was counted as tokens arrived.
-    fn scores_at(&self, scale: usize, span: SimDuration) -> ScaleScores {
-        let at = self.scoring.scales[scale];
-        let counted = self.scores[scale];
-        let mut scores = ScaleScores::new(at, counted.late, counted.stall, span);
-        for request in self.arrived().filter(|&request| self.requests[request].scored) {
-            let state = &self.requests[request];
-            let facts = &self.facts[request];
-            let due = facts.output_tokens - 1;
-            let slo = self.slos.of(request)[scale];
-            let ttft_slo = facts.ttft_slo.or(self.scoring.ttft_slo);
-            scores.arrived += 1;
-            scores.due += due;
-            scores.late.add_all(missing_tokens(facts, state));
-            let first_in_time = |promise: SimDuration| {
-                state.delivered > 0 && state.first_token_at.since(state.arrived_at) <= promise
-            };
-            scores.ttft_met += u64::from(first_in_time(ttft_slo.unwrap_or(DEFAULT_TTFT_SLO)));
-            if state.delivered > 0 {
-                let shown = self.playbacks[request * self.scores.len() + scale].gap.shown();
-                scores.playing += u128::from(shown.since(state.first_token_at).as_picos());
-            }
-            if state.stage == Stage::Finished {
-                let decode_time = state.last_token_at.since(state.first_token_at);
-                let tpot_gap_met = picos(decode_time) <= picos(slo) * u128::from(due);
-                let answer_promise = picos(slo) * u128::from(facts.output_tokens)
-                    + picos(ttft_slo.unwrap_or(DEFAULT_TTFT_SLO));
-                scores.tpot_step_met += u64::from(picos(state.step_clock) <= picos(slo) * u128::from(due));
-                scores.tpot_gap_met += u64::from(tpot_gap_met);
-                scores.e2e_met +=
-                    u64::from(picos(state.last_token_at.since(state.arrived_at)) <= answer_promise);
-                scores.good += u64::from(tpot_gap_met && ttft_slo.is_none_or(first_in_time));
-            }
-        }
-        scores
-    }
-}
-
-fn sorted(spans: impl Iterator<Item = SimDuration>) -> Sorted {
-    spans.map(SimDuration::as_picos).collect::<Pool>().sorted()
-}
-
-/// In 128 bits: a generous promise times many tokens may be more than 213 days.
-fn picos(span: SimDuration) -> u128 {
-    u128::from(span.as_picos())
 }
 
 /// A promise times a scale; more than 213 days is no promise, so that is where it stops.
 fn scaled(slo: SimDuration, scale: f64) -> SimDuration {
     let seconds = slo.as_secs_f64() * scale;
     if seconds < SimDuration::MAX.as_secs_f64() { slo.scale(scale) } else { SimDuration::MAX }
-}
-
-/// Due tokens that were not made.
-fn missing_tokens(facts: &RequestFacts<'_>, state: &RequestState) -> u64 {
-    (facts.output_tokens - 1).saturating_sub(state.delivered.saturating_sub(1))
 }
 
 /// `|step − forecast| / step` in parts per 10¹², of a decode step's compute and stall (what a forecast speaks of:

@@ -228,7 +228,7 @@ fn busy_and_idle_sum_to_the_makespan_exactly() {
     assert_eq!(outcome.makespan, ms(137));
     let busy = Busy { compute: ms(20), stall: ms(5), prefill: ms(100), restore: ms(3), planning: ms(2) };
     assert_eq!((outcome.busy, outcome.idle), (busy, ms(7)));
-    assert_eq!(outcome.throughput_per_s(), 2.0 / 0.137);
+    assert_eq!(outcome.throughput_per_s, 2.0 / 0.137);
     assert_eq!(outcome.requests_per_min(), Some(60.0));
     assert_eq!((outcome.decode_steps, outcome.prefill_steps), (2, 1));
     assert_eq!(outcome.traffic.h2d_prefetch, Bytes::new(64));
@@ -320,7 +320,7 @@ fn a_run_without_a_request_scores_nothing_and_divides_by_nothing() {
     let outcome = score(&Script::default(), asks(&[5]), scoring(&[(1.0, ms(50))]));
     let scores = outcome.scales[0];
     assert_eq!((outcome.requests.len(), outcome.makespan), (0, SimDuration::ZERO));
-    assert_eq!((outcome.throughput_per_s(), scores.goodput_per_s()), (0.0, 0.0));
+    assert_eq!((outcome.throughput_per_s, scores.goodput_per_s()), (0.0, 0.0));
     assert_eq!(outcome.requests_per_min(), None);
 }
 
