@@ -45,4 +45,7 @@ pub mod timeline;
 
 pub mod report;
 
+pub mod plot;
+pub mod scenario;
+
 pub mod cli;

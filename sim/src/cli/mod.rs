@@ -4,9 +4,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod completions;
+mod init;
+mod list;
 mod plan;
+mod plot;
 mod profile;
+pub mod progress;
+pub mod scenario_args;
+mod schema;
 mod step;
+pub mod table;
 mod trace;
 
 /// Wrong usage or input: exit code 2 (design §2.1). Any other error is exit code 1.
@@ -50,10 +58,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
     Plan(plan::Args),
+    Plot(plot::Args),
     Step(step::Args),
     Trace(trace::Args),
     Profile(profile::Args),
+    List(list::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
 }
 
 /// Runs one command line. `Ok` carries the exit code of a run that was answered.
@@ -71,9 +84,14 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
     };
     let _ = cli.quiet;
     match cli.command {
+        Command::Init(args) => init::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Profile(args) => profile::run(args),
+        Command::List(args) => list::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Completions(args) => completions::run(args),
     }
 }

@@ -1,12 +1,153 @@
-//! `orbitflow step`.
+//! `orbitflow step`: one decode step, every copy and every layer of it.
 
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
+
+use super::{Format, OrInput};
+use crate::pipeline::{StepAnswer, StepInstance};
+
+/// Columns of the time axis of the table.
+const AXIS: usize = 60;
+
 /// One decode step: the timeline of every copy and every layer.
+///
+/// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
+/// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
+/// ("ready-first" or "in-order").
+///
+/// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
+/// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The instance; `-` is stdin.
+    instance: PathBuf,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+///
+/// # Errors
+/// An instance that cannot be read or is wrong; a closed stdout.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let instance = read(&args.instance).or_input()?;
+    let answer = instance.answer();
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Table => out.write_all(table(&instance, &answer).as_bytes())?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, &answer)?;
+            writeln!(out)?;
+        }
+        Format::Csv => write_csv(&answer, &mut out)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> anyhow::Result<StepInstance> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).context("stdin")?;
+        return StepInstance::parse(&text).context("stdin");
+    }
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    StepInstance::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// One row per layer and per copy; the totals are in the other formats.
+fn write_csv(answer: &StepAnswer, out: impl Write) -> anyhow::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["kind", "request", "layer", "start_s", "end_s", "stall_s"])?;
+    for layer in &answer.layers {
+        csv.serialize(("layer", "", layer.layer, layer.start_s, layer.end_s, layer.stall_s))?;
+    }
+    for copy in &answer.copies {
+        csv.serialize(("copy", &copy.request, copy.layer, copy.start_s, copy.end_s, ""))?;
+    }
+    csv.flush()?;
+    Ok(())
+}
+
+/// The totals, the requests, and one line per layer with a bar over the time of the step.
+fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
+    let unit = TimeUnit::for_span(answer.step_s);
+    let show = |seconds: f64| format!("{} {}", unit.show(seconds), unit.name);
+    let error_pct = (answer.step_s - answer.prefix_forecast_s).abs() / answer.step_s * 100.0;
+    let mut lines = vec![
+        format!(
+            "step {} = compute {} + stall {} + tail {}",
+            show(answer.step_s),
+            show(answer.compute_s),
+            show(answer.stall_s),
+            show(instance.tail_s),
+        ),
+        format!(
+            "copies {}, prefix forecast {} ({error_pct:.2} % off the step)",
+            show(answer.copy_s),
+            show(answer.prefix_forecast_s),
+        ),
+    ];
+    for request in &instance.requests {
+        let layers = request.fetched(instance.layers).len();
+        let copy = answer.copies.iter().find(|copy| copy.request == request.id);
+        let each = copy.map(|copy| format!(", {} each", show(copy.end_s - copy.start_s))).unwrap_or_default();
+        let (id, blocks) = (&request.id, request.blocks);
+        lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
+    }
+    lines.push(String::new());
+    let axis = format!("0{:>width$}", show(answer.step_s), width = AXIS - 1);
+    lines.push(format!("layer {:>9} {:>9} {:>9}  |{axis}|", "start", "end", "stall"));
+    for layer in &answer.layers {
+        let bar = bar(answer, layer.layer);
+        let times = [layer.start_s, layer.end_s, layer.stall_s].map(|seconds| unit.show(seconds));
+        let [start, end, stall] = times;
+        lines.push(format!("{:>5} {start:>9} {end:>9} {stall:>9}  |{bar}|", layer.layer));
+    }
+    lines.push(format!("times in {}; - copies of the layer, # its compute", unit.name));
+    lines.join("\n") + "\n"
+}
+
+/// What happens to one layer over the time of the step: `-` where a copy for it runs, `#` where it computes.
+fn bar(answer: &StepAnswer, layer: u32) -> String {
+    let mut bar = [b' '; AXIS];
+    let mut draw = |start_s: f64, end_s: f64, mark: u8| {
+        let column = |seconds: f64| (seconds / answer.step_s * AXIS as f64).round() as usize;
+        let first = column(start_s).min(AXIS - 1);
+        let last = column(end_s).clamp(first + 1, AXIS);
+        bar[first..last].fill(mark);
+    };
+    for copy in answer.copies.iter().filter(|copy| copy.layer == layer) {
+        draw(copy.start_s, copy.end_s, b'-');
+    }
+    for span in answer.layers.iter().filter(|span| span.layer == layer) {
+        draw(span.start_s, span.end_s, b'#');
+    }
+    bar.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The unit in which a step has one to four digits before the point.
+struct TimeUnit {
+    name: &'static str,
+    per_second: f64,
+}
+
+impl TimeUnit {
+    fn for_span(seconds: f64) -> Self {
+        let (name, per_second) = match seconds {
+            s if s >= 10.0 => ("s", 1.0),
+            s if s >= 0.01 => ("ms", 1e3),
+            s if s >= 1e-5 => ("us", 1e6),
+            _ => ("ns", 1e9),
+        };
+        TimeUnit { name, per_second }
+    }
+
+    fn show(&self, seconds: f64) -> String {
+        format!("{:.3}", seconds * self.per_second)
+    }
 }

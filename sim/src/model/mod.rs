@@ -3,11 +3,13 @@
 //! Sizes are those of the published `config.json` files; the parameter counts they give reproduce the
 //! published totals (`gpu-measurement.md` §2.6). Knows nothing about time.
 
+mod config;
 mod placement;
 mod presets;
 
 use serde::{Deserialize, Serialize};
 
+pub use config::{ConfigError, read_config};
 pub use placement::{Distance, LayerSet, Placement};
 pub use presets::{PRESETS, preset};
 

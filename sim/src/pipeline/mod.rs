@@ -4,13 +4,28 @@
 //! copy for layer `j` has landed. A request owns `slots` staging slots, each one layer of its KV: its copy
 //! may start once the `slots`-th previous offloaded layer of the same request has been computed.
 //! Knows nothing about policies, engines or what the times cost: it is handed durations.
+//!
+//! The truth is [`timeline`], an event-driven simulation of every copy and every layer. [`step`] gives the same
+//! answer faster and is what an engine calls; tests hold the two equal on random work. At equal times the
+//! end of a layer frees its slots before the copy engine picks.
 
+mod compute;
+mod events;
+mod fast;
 mod forecast;
+mod instance;
+mod ready_first;
+mod write_back;
 
 use serde::{Deserialize, Serialize};
 
+pub use events::timeline;
+pub use fast::{Scratch, step};
 pub use forecast::prefix_forecast;
+pub use instance::{InstanceError, InstanceRequest, Link, StepAnswer, StepCopy, StepInstance, StepLayer};
+pub use write_back::WriteBack;
 
+use crate::ids::Layer;
 use crate::model::LayerSet;
 use crate::units::SimDuration;
 
@@ -34,6 +49,24 @@ pub enum CopyTimes<'a> {
     PerLayer(&'a [SimDuration]),
 }
 
+impl CopyTimes<'_> {
+    /// The time of the copy of `layer`.
+    pub fn of(self, layer: Layer) -> SimDuration {
+        match self {
+            CopyTimes::Same(time) => time,
+            CopyTimes::PerLayer(times) => times[layer.index()],
+        }
+    }
+
+    /// The time of all copies of `layers`.
+    pub fn total(self, layers: LayerSet) -> SimDuration {
+        match self {
+            CopyTimes::Same(time) => time * u64::from(layers.len()),
+            CopyTimes::PerLayer(times) => layers.iter().map(|layer| times[layer.index()]).sum(),
+        }
+    }
+}
+
 /// What one request asks of a decode step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepRequest<'a> {
@@ -52,6 +85,32 @@ pub enum LayerTimes<'a> {
     PerLayer(&'a [SimDuration]),
 }
 
+impl LayerTimes<'_> {
+    /// The compute time of `layer`.
+    pub fn of(self, layer: Layer) -> SimDuration {
+        match self {
+            LayerTimes::Same(time) => time,
+            LayerTimes::PerLayer(times) => times[layer.index()],
+        }
+    }
+
+    /// The compute time of layers 1 to `layers`.
+    pub fn total(self, layers: u32) -> SimDuration {
+        match self {
+            LayerTimes::Same(time) => time * u64::from(layers),
+            LayerTimes::PerLayer(times) => times[..layers as usize].iter().copied().sum(),
+        }
+    }
+
+    /// The shortest of layers 1 to `layers`.
+    fn shortest(self, layers: u32) -> SimDuration {
+        match self {
+            LayerTimes::Same(time) => time,
+            LayerTimes::PerLayer(times) => times[..layers as usize].iter().copied().min().unwrap_or_default(),
+        }
+    }
+}
+
 /// The work of one decode step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepWork<'a> {
@@ -59,7 +118,8 @@ pub struct StepWork<'a> {
     pub layers: u32,
     /// Compute time of each layer.
     pub compute: LayerTimes<'a>,
-    /// The batch, in batch order (the tie-break of copies for one layer).
+    /// The batch, in batch order (the tie-break of copies for one layer). Requests that fetch nothing may be
+    /// left out.
     pub requests: &'a [StepRequest<'a>],
     /// Staging slots per request, at least 1.
     pub slots: u32,
@@ -67,10 +127,23 @@ pub struct StepWork<'a> {
     pub order: CopyOrder,
 }
 
+impl StepWork<'_> {
+    /// The layers that anyone fetches. Panics if this is no step: no layers, no slots, or a copy for a layer that
+    /// the model has not.
+    fn checked_fetched(&self) -> LayerSet {
+        assert!((1..=Layer::MAX).contains(&self.layers), "Invariant: a step has 1 to 128 layers");
+        assert!(self.slots >= 1, "Invariant: a request has at least one staging slot");
+        let fetched = self.requests.iter().fold(LayerSet::EMPTY, |all, request| all.union(request.fetched));
+        let absent = fetched.difference(LayerSet::all(self.layers));
+        assert!(absent.is_empty(), "Invariant: only layers of the model are fetched");
+        fetched
+    }
+}
+
 /// How long a decode step took, without tail, intercept, restores and planning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepTiming {
-    /// End of layer L.
+    /// End of layer L, and of the previous step's write of layer L where that is waited for.
     pub step: SimDuration,
     /// Σ compute times of all layers.
     pub compute: SimDuration,
@@ -79,7 +152,7 @@ pub struct StepTiming {
 }
 
 impl StepTiming {
-    /// Compute waiting: `step − compute`.
+    /// Compute waiting for copies and for writes: `step − compute`.
     pub fn stall(&self) -> SimDuration {
         self.step - self.compute
     }

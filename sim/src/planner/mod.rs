@@ -3,6 +3,10 @@
 //! [`Instance`] is the problem, [`Plan`] the unique answer. Two solvers: `search`, our own exact search that the
 //! engine uses, and `milp`, the reference in good_lp. Knows nothing about engines, policies or time passing.
 
+mod switches;
+
+pub use switches::PlannerSwitches;
+
 use crate::model::LayerSet;
 
 /// One request of an [`Instance`].

@@ -29,6 +29,9 @@ pub struct Results {
     pub trace: TraceSummary,
     /// Time-between-tokens SLO of the first scale, seconds per token.
     pub slo_s: f64,
+    /// Layer-blocks of the GPU pool, if every policy had the same.
+    #[serde(default)]
+    pub gpu_pool_blocks: Option<u64>,
     /// One entry per policy.
     pub policies: Vec<PolicyResult>,
 }

@@ -1,1 +1,595 @@
-//! Not written yet.
+//! Scenario files: what they may say, what they mean, and what is said about a wrong one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use orbitflow_sim::pipeline::CopyOrder;
+use orbitflow_sim::planner::PlannerSwitches;
+use orbitflow_sim::scenario::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, template};
+use orbitflow_sim::server::{Admission, Planning, Restore, ServerSwitches, SolverTime, WriteBack};
+use orbitflow_sim::units::{Bytes, SimDuration};
+
+/// A scenario of five lines; what a test adds begins on line 6.
+const SMALL: &str = "\
+model = \"llama-3-8b\"
+hardware = \"engine-fit:a6000\"
+policies = [\"orbitflow\", \"static-1\"]
+trace.file = \"t.json\"
+slo.scale = [1]
+";
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Scenario, String> {
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    Scenario::parse(text, "demo.toml", Path::new("scenarios"), &overrides).map_err(|error| error.to_string())
+}
+
+fn small_and(text: &str) -> Result<Scenario, String> {
+    parse(&format!("{SMALL}{text}\n"), &[])
+}
+
+fn set(overrides: &[&str]) -> Scenario {
+    parse(SMALL, overrides).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_example_of_the_design_is_read() {
+    let text = r#"
+seed = 7
+semantics = "published"
+model = "llama-3-8b"
+hardware = "engine-fit:a6000"
+batch_size = 4
+gpu_kv_blocks = 561
+policies = ["orbitflow", "static-1", { use = "orbitflow", key = "orbitflow-strict", label = "F = 0", failure_budget = 0 }]
+[trace]
+file = "t.json"
+format = "orbitflow"
+load = 1.0
+[slo]
+scale = [1.5, 1, 2.5]
+ttft = "5 s"
+[prefill]
+base = "0 s"
+per_token = "0.1 ms"
+[engine]
+slots = 2
+noise = { compute_cv = 0.05, copy_cv = 0.1 }
+host_kv = "64 GiB"
+[planner]
+max_pause = "3 min"
+"#;
+    let scenario = parse(text, &[]).unwrap();
+    assert_eq!((scenario.seed, scenario.semantics), (7, Semantics::Published));
+    assert_eq!(scenario.model.name, "llama-3-8b");
+    assert_eq!(scenario.hardware, Source::Preset("engine-fit:a6000".to_owned()));
+    assert_eq!((scenario.batch_size, scenario.gpu_kv), (Some(4), Some(GpuKv::BlocksPerLayer(561))));
+    assert_eq!(scenario.trace.file, PathBuf::from("scenarios/t.json"), "relative to the scenario");
+    assert_eq!(scenario.slo.per_token, TokenSlo::Scale(vec![1.5, 1.0, 2.5]));
+    assert_eq!(scenario.slo.ttft, Some(SimDuration::from_secs(5)));
+    assert_eq!(scenario.prefill.unwrap().per_token, SimDuration::from_picos(100_000_000));
+    assert_eq!((scenario.engine.noise.compute_cv, scenario.engine.noise.copy_cv), (0.05, 0.1));
+    assert_eq!(scenario.host_kv, Some(Bytes::new(64 << 30)));
+    assert_eq!(scenario.planner.max_pause, Some(SimDuration::from_secs(180)));
+    let strict = &scenario.policies[2];
+    assert_eq!((strict.use_.as_str(), strict.key.as_str()), ("orbitflow", "orbitflow-strict"));
+    assert_eq!(strict.label.as_deref(), Some("F = 0"));
+    assert_eq!(strict.planner, PlannerSwitches { failure_budget: 0.0, ..scenario.planner });
+    assert_eq!(scenario.policies[0].planner, scenario.planner);
+}
+
+#[test]
+fn what_is_absent_has_the_value_of_the_physical_semantics() {
+    let scenario = set(&[]);
+    assert_eq!((scenario.seed, scenario.semantics), (42, Semantics::Physical));
+    let ServerSwitches { charge_staging, slots, copy_order, write_back, restore, .. } = scenario.engine;
+    // The right column of the table in design §3.7, row by row.
+    assert_eq!((charge_staging, slots, copy_order), (true, 2, CopyOrder::ReadyFirst));
+    assert_eq!((write_back, restore), (WriteBack::Link, Restore::Lazy));
+    assert_eq!(scenario.engine.admission, Admission::Reclaimable);
+    assert_eq!((scenario.engine.planning, scenario.engine.solver_time), (Planning::Ahead, SolverTime::Table));
+    assert!(scenario.planner.resume_at_window_end);
+    assert_eq!(scenario.planner.max_pause, Some(SimDuration::from_secs(240)));
+    assert!(scenario.engine.admit_past_paused && scenario.planner.feedback);
+    assert_eq!(scenario.link_intercept, LinkIntercept::Drop);
+    assert_eq!((scenario.planner.replan_tolerance, scenario.planner.replan_patience), (0.10, 4));
+    assert_eq!(scenario.planner.failure_budget, 2.0);
+    assert_eq!((scenario.batch_size, scenario.gpu_kv, scenario.host_kv), (None, None, None));
+    assert_eq!((scenario.prefill, scenario.link, scenario.warmup), (None, None, SimDuration::ZERO));
+    assert_eq!((scenario.trace.load, scenario.trace.limit), (1.0, None));
+    assert!(scenario.off_preset().is_empty(), "{:?}", scenario.off_preset());
+}
+
+#[test]
+fn what_is_absent_has_the_value_of_the_published_semantics() {
+    let scenario = set(&["semantics=published"]);
+    let ServerSwitches { charge_staging, slots, copy_order, write_back, restore, .. } = scenario.engine;
+    // The left column of the table in design §3.7, row by row.
+    assert_eq!((charge_staging, slots, copy_order), (false, 1, CopyOrder::ReadyFirst));
+    assert_eq!((write_back, restore), (WriteBack::Free, Restore::Blocking));
+    assert_eq!(scenario.engine.admission, Admission::Free);
+    assert_eq!(scenario.engine.planning, Planning::Synchronous);
+    assert_eq!(scenario.engine.solver_time, SolverTime::Fixed(SimDuration::ZERO));
+    assert!(!scenario.planner.resume_at_window_end);
+    assert_eq!(scenario.planner.max_pause, None);
+    assert!(scenario.engine.admit_past_paused && !scenario.planner.feedback);
+    assert_eq!(scenario.link_intercept, LinkIntercept::Drop);
+    assert!(scenario.off_preset().is_empty(), "{:?}", scenario.off_preset());
+}
+
+#[test]
+fn every_switch_off_its_preset_is_reported_and_no_other() {
+    let scenario = set(&[
+        "engine.slots=1",
+        "engine.solver_time=\"12 us\"",
+        "engine.noise.copy_cv=0.1",
+        "engine.write_back=link", // the preset's own value
+        "engine.link_intercept=per-step",
+        "engine.host_kv=64 GiB",
+        "planner.max_pause=off",
+        "planner.admit_past_paused=false",
+        "link=25.19 GiB/s",
+        "policies=[\"orbitflow\", { use = \"orbitflow\", key = \"eager\", feedback = false, pause = true }]",
+    ]);
+    let expected = [
+        ("engine.host_kv", "64 GiB"),
+        ("engine.link_intercept", "per-step"),
+        ("engine.noise.copy_cv", "0.1"),
+        ("engine.slots", "1"),
+        ("engine.solver_time", "12 us"),
+        ("link", "27047556547 B/s"),
+        ("planner.admit_past_paused", "false"),
+        ("planner.max_pause", "off"),
+        ("policies.eager.feedback", "false"),
+    ];
+    let expected: BTreeMap<_, _> = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    assert_eq!(scenario.off_preset(), expected);
+}
+
+#[test]
+fn every_key_changes_the_digest_and_file_names_do_not() {
+    let plain = set(&[]).digest_input();
+    assert_eq!(
+        plain,
+        set(&["seed=42", "engine.slots=2", "trace.load=1"]).digest_input(),
+        "defaults written out"
+    );
+    assert_eq!(plain, set(&["trace.file=elsewhere.json"]).digest_input(), "its contents are hashed instead");
+    let changes = [
+        "seed=43",
+        "semantics=published",
+        "model=mistral-7b",
+        "hardware=engine-fit:a5000",
+        "planner_profile=engine-fit:a5000",
+        "link=7 GB/s",
+        "batch_size=4",
+        "gpu_kv_blocks=561",
+        "gpu_kv=28 GiB",
+        "policies=[\"static-1\", \"orbitflow\"]",
+        "policies=[\"orbitflow\", { use = \"static-1\", label = \"one\" }]",
+        "policies=[\"orbitflow\", { use = \"static-1\", node_cap = 9 }]",
+        "warmup=1 s",
+        "trace.format=orbitflow",
+        "trace.load=2",
+        "trace.limit=5",
+        "trace.min_prompt_tokens=5",
+        "trace.max_context=500",
+        "trace.step_time=50 ms",
+        "trace.arrivals=poisson:1/s",
+        "slo.scale=[2]",
+        "slo.tbt=70 ms",
+        "slo.ttft=5 s",
+        "prefill.per_token=1 us",
+        "engine.host_kv=1 GiB",
+        "engine.slots=3",
+        "engine.noise.compute_cv=0.1",
+        "engine.link_intercept=per-step",
+        "planner.failure_budget=1",
+        "planner.max_pause=off",
+        "planner.admit_past_paused=false",
+    ];
+    let mut digests: Vec<String> = changes.iter().map(|change| set(&[change]).digest_input()).collect();
+    digests.push(plain);
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), changes.len() + 1);
+}
+
+#[test]
+fn what_init_prints_parses_with_every_comment_on_or_off() {
+    for trace in ["traces/demo.json", "-", "a \"quoted\\path\".jsonl"] {
+        let scenario = parse(&template(trace), &[]).unwrap();
+        let expected = if trace == "-" { PathBuf::from("-") } else { Path::new("scenarios").join(trace) };
+        assert_eq!(scenario.trace.file, expected);
+        assert!(scenario.off_preset().is_empty());
+    }
+    // `# key = value` becomes `key = value`; of two that exclude each other the set one stays.
+    let key_line = |line: &&str| {
+        line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")).is_some_and(|(key, _)| {
+            key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && key != "gpu_kv" && key != "tbt"
+        })
+    };
+    let text = template("t.json");
+    let all: Vec<&str> = text.lines().map(|line| if key_line(&line) { &line[2..] } else { line }).collect();
+    assert!(all.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 50);
+    let scenario = parse(&all.join("\n"), &[]).unwrap();
+    assert_eq!(scenario.engine, ServerSwitches::PHYSICAL);
+    assert_eq!(scenario.planner, PlannerSwitches::PHYSICAL);
+}
+
+#[test]
+fn an_override_is_a_dotted_key_and_a_toml_value() {
+    assert_eq!(set(&["slo.scale=[1, 3]"]).slo.per_token, TokenSlo::Scale(vec![1.0, 3.0]));
+    assert_eq!(
+        set(&["slo.scale=2", "slo.scale=3"]).slo.per_token,
+        TokenSlo::Scale(vec![3.0]),
+        "the last wins"
+    );
+    assert_eq!(set(&["model=qwen2.5-7b"]).model.layers, 28, "a bare word is a string");
+    let path = PathBuf::from("elsewhere/t.json");
+    assert_eq!(set(&["trace.file=elsewhere/t.json"]).trace.file, path, "relative to the working directory");
+    assert_eq!(set(&["engine.noise={ copy_cv = 0.2 }"]).engine.noise.copy_cv, 0.2);
+    let tbt = SimDuration::from_picos(70_000_000_000);
+    assert_eq!(set(&["slo.tbt=70 ms"]).slo.per_token, TokenSlo::Absolute(tbt), "replaces slo.scale");
+    let blocks = parse(&format!("gpu_kv_blocks = 5\n{SMALL}"), &["gpu_kv=1 GiB"]).unwrap();
+    assert_eq!(blocks.gpu_kv, Some(GpuKv::Bytes(Bytes::new(1 << 30))), "replaces gpu_kv_blocks");
+    let none = parse(&format!("gpu_kv_blocks = 5\n{SMALL}"), &["gpu_kv_blocks="]).unwrap();
+    assert_eq!(none.gpu_kv, None, "an empty value takes the key out");
+}
+
+#[test]
+fn a_wrong_override_is_named_as_one() {
+    let say = |text: &str| parse(SMALL, &[text]).unwrap_err();
+    assert_eq!(
+        say("slo.tbt=70"),
+        "`--set slo.tbt=70`: slo.tbt: 70: expected a duration with its unit, for example \"70 ms\"\n\
+         hint: write the unit: \"70 ms\"; units are ps, ns, us, ms, s, min, h"
+    );
+    assert!(say("engine.slot=1").starts_with("`--set engine.slot=1`: engine.slot: unknown key"));
+    assert!(say("engine.slots=abc").contains("engine.slots: \"abc\": expected a whole number from 1 to 128"));
+    assert!(say("slo.scale=[1").contains("expected a TOML value"));
+    assert!(say("slo.scale=[1, -2]").contains("`--set slo.scale=[1, -2]`: slo.scale: -2: expected a finite"));
+    assert!(say("slo").contains("expected KEY=VALUE"));
+    assert!(say("=1").contains("expected a dotted key"));
+    assert!(say("slo..tbt=1").contains("expected a dotted key"));
+    assert!(say("model.x=1").contains("`model` is none"));
+    assert!(say("model=").contains("demo.toml: model: missing"));
+}
+
+#[test]
+fn a_bare_number_for_a_quantity_names_key_line_and_fix() {
+    assert_eq!(
+        parse(&SMALL.replace("slo.scale = [1]", "slo.tbt = 70"), &[]).unwrap_err(),
+        "demo.toml:5: slo.tbt: 70: expected a duration with its unit, for example \"70 ms\"\n\
+         hint: write the unit: \"70 ms\"; units are ps, ns, us, ms, s, min, h"
+    );
+    let keys = [
+        ("gpu_kv = 48", "gpu_kv: 48: expected a size with its unit, for example \"48 GiB\""),
+        ("link = 25.19", "link: 25.19: expected a rate with its unit, for example \"25.19 GiB/s\""),
+        ("warmup = 1", "warmup: 1: expected a duration"),
+        ("trace.step_time = 0.05", "trace.step_time: 0.05: expected a duration"),
+        ("slo.ttft = 5", "slo.ttft: 5: expected a duration"),
+        ("prefill.per_token = 0.1", "prefill.per_token: 0.1: expected a duration"),
+        ("engine.host_kv = 64", "engine.host_kv: 64: expected a size"),
+        ("engine.solver_time = 0", "engine.solver_time: 0: expected a duration"),
+        ("planner.max_pause = 240", "planner.max_pause: 240: expected a duration"),
+    ];
+    for (line, expected) in keys {
+        let error = small_and(line).unwrap_err();
+        assert!(error.starts_with(&format!("demo.toml:6: {expected}")), "{error}");
+        assert!(error.contains("\nhint: write the unit: "), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_quantity_says_what_was_expected() {
+    let cases = [
+        ("slo.ttft = \"5\"", "\"5\": expected a duration with its unit, for example \"70 ms\""),
+        ("slo.ttft = \"5 GiB\"", "\"5 GiB\": expected a duration with its unit"),
+        ("slo.ttft = \"5 S\"", "hint: write \"5 s\""),
+        ("slo.ttft = \"-5 s\"", "not negative"),
+        ("slo.ttft = \"0 s\"", "more than zero"),
+        ("slo.ttft = \"nan s\"", "finite"),
+        ("slo.ttft = \"inf\"", "finite"),
+        ("slo.ttft = nan", "nan: expected a duration"),
+        ("slo.ttft = -inf", "-inf: expected a duration"),
+        ("slo.ttft = \"1e30 s\"", "at most 213 days"),
+        ("slo.ttft = \"1e99 s\"", "at most 213 days"),
+        ("slo.ttft = \"1e99999999999 s\"", "at most 213 days"),
+        ("slo.ttft = \"1e-99 s\"", "more than zero"),
+        ("slo.ttft = \"1234567890123456789012345678901 s\"", "hint: a number has at most 30 digits"),
+        ("slo.ttft = \"\"", "\"\": expected a duration"),
+        ("slo.ttft = true", "true: expected a duration"),
+        ("slo.ttft = [\"5 s\"]", "[\"5 s\"]: expected a duration"),
+        ("slo.ttft = 2026-11-23", "2026-11-23: expected a duration"),
+        ("slo.ttft.s = 5", "a table: expected a duration"),
+        ("gpu_kv = \"0 GiB\"", "more than zero"),
+        ("gpu_kv = \"48 gb\"", "hint: write \"48 GB\""),
+        ("gpu_kv = \"48 GiB/s\"", "expected a size with its unit"),
+        ("gpu_kv = \"2000000 TiB\"", "at most 2^60 bytes"),
+        ("link = \"0 GB/s\"", "at least 1 B/s"),
+        ("link = \"7 GB\"", "expected a rate with its unit"),
+        (
+            "planner.max_pause = \"of\"",
+            "expected a duration with its unit, for example \"70 ms\", or \"off\"",
+        ),
+        ("planner.max_pause = \"0 s\"", "more than zero, or \"off\""),
+    ];
+    for (line, expected) in cases {
+        let error = small_and(line).unwrap_err();
+        assert!(error.contains("demo.toml:6: ") && error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_number_says_its_range() {
+    let cases = [
+        ("batch_size = 0", "batch_size: 0: expected a whole number from 1 to 1000000"),
+        ("batch_size = -4", "batch_size: -4: expected a whole number"),
+        ("batch_size = 4.5", "batch_size: 4.5: expected a whole number"),
+        ("batch_size = \"4\"", "hint: without quotes"),
+        ("batch_size = 99999999999999999999", "batch_size: 99999999999999999999: expected a whole number"),
+        ("gpu_kv_blocks = 0", "expected a whole number from 1"),
+        ("seed = -1", "seed: -1: expected a whole number from 0"),
+        ("trace.load = 0", "trace.load: 0: expected a finite number from 0.000001 to 1000000"),
+        ("trace.load = nan", "trace.load: nan: expected a finite number"),
+        ("trace.load = inf", "trace.load: inf: expected a finite number"),
+        ("trace.load = -1", "trace.load: -1: expected a finite number"),
+        ("trace.load = 1e300", "expected a finite number"),
+        ("trace.limit = 0", "trace.limit: 0: expected a whole number from 1"),
+        ("engine.slots = 0", "engine.slots: 0: expected a whole number from 1 to 128"),
+        (
+            "engine.noise = { copy_cv = -0.1 }",
+            "engine.noise.copy_cv: -0.1: expected a finite number from 0 to 10",
+        ),
+        ("engine.noise = 0.1", "engine.noise: 0.1: expected a table"),
+        ("engine.charge_staging = \"yes\"", "expected true or false"),
+        ("engine.charge_staging = 1", "expected true or false"),
+    ];
+    for (line, expected) in cases {
+        let error = small_and(line).unwrap_err();
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+    let scale = |text: &str| parse(&SMALL.replace("[1]", text), &[]).unwrap_err();
+    assert!(scale("[]").contains("slo.scale: []: expected at least one number"));
+    assert!(scale("[1, 0]").contains("slo.scale: 0: expected a finite number"));
+    assert!(scale("[1, nan]").contains("slo.scale: nan: expected a finite number"));
+    assert!(scale("[1, 1.0]").contains("slo.scale: 1.0: expected different numbers"));
+    assert!(scale("\"1\"").contains("slo.scale: \"1\": expected a finite number"));
+    assert!(scale("[\"1\"]").ends_with("hint: without quotes"));
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_or_its_section() {
+    let cases = [
+        ("batchsize = 4", "demo.toml:6: batchsize: unknown key\nhint: the nearest key is `batch_size`"),
+        ("sol.tbt = \"70 ms\"", "sol: unknown key\nhint: the nearest key is `slo`"),
+        ("[engine]\nslotz = 2", "demo.toml:7: engine.slotz: unknown key\nhint: the nearest key is `slots`"),
+        (
+            "[engine]\nmax_pause = \"1 s\"",
+            "engine.max_pause: unknown key\nhint: `max_pause` belongs in [planner]",
+        ),
+        ("[planner]\nslots = 2", "hint: `slots` belongs in [engine]"),
+        ("[planner]\nplanning = \"free\"", "hint: `planning` belongs in [engine]"),
+        ("max_context = 5", "hint: `max_context` belongs in [trace]"),
+        ("host_kv = \"1 GiB\"", "hint: `host_kv` belongs in [engine]"),
+        (
+            "[engine]\ngpu_kv = \"1 GiB\"",
+            "hint: `gpu_kv` stands at the top of the file, before the first [section]",
+        ),
+        ("[engine]\ncopy_cv = 0.1", "hint: `copy_cv` belongs in engine.noise"),
+        (
+            "engine.noise = { copycv = 0.1 }",
+            "engine.noise.copycv: unknown key\nhint: the nearest key is `copy_cv`",
+        ),
+        ("[engine]\nmax_pauze = 1", "hint: the nearest key is `max_pause`, in [planner]"),
+        ("[axes]\nload = [1]", "hint: a sweep is not in this version"),
+    ];
+    for (line, expected) in cases {
+        let error = small_and(line).unwrap_err();
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_word_names_the_right_ones() {
+    let cases = [
+        (
+            "engine.restore = \"lasy\"",
+            "demo.toml:6: engine.restore: \"lasy\": expected \"blocking\" or \"lazy\"\nhint: the nearest is \"lazy\"",
+        ),
+        ("semantics = \"real\"", "semantics: \"real\": expected \"physical\" or \"published\""),
+        ("engine.copy_order = 1", "engine.copy_order: 1: expected \"ready-first\" or \"in-order\""),
+        (
+            "engine.prefill = \"chunked:512\"",
+            "engine.prefill: \"chunked:512\": not supported in this version: expected \"separate\"",
+        ),
+        (
+            "engine.tensor_parallel = 4",
+            "engine.tensor_parallel: 4: not supported in this version: expected 1",
+        ),
+        (
+            "planner.objective = \"goodput\"",
+            "planner.objective: \"goodput\": not supported in this version: expected \"step-time\"",
+        ),
+        ("engine.cross_step_prefetch = true", "not supported in this version: expected false"),
+    ];
+    for (line, expected) in cases {
+        let error = small_and(line).unwrap_err();
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+    let number = parse(&SMALL.replace("\"llama-3-8b\"", "8"), &[]).unwrap_err();
+    assert_eq!(number, "demo.toml:1: model: 8: expected a string that is not empty");
+    let model = parse(&SMALL.replace("llama-3-8b", "llama3-8b"), &[]).unwrap_err();
+    assert_eq!(
+        model,
+        "demo.toml:1: model: \"llama3-8b\": expected a model preset or a path to a config.json\n\
+         hint: the nearest preset is \"llama-3-8b\""
+    );
+    let missing = parse(&SMALL.replace("llama-3-8b", "no/config.json"), &[]).unwrap_err();
+    assert!(missing.contains("scenarios/no/config.json: cannot read the model"), "{missing}");
+}
+
+#[test]
+fn policies_are_names_or_tables_with_different_keys() {
+    let say = |list: &str| parse(SMALL, &[&format!("policies={list}")]).unwrap_err();
+    assert!(say("[]").contains("policies: []: expected a list of policies"));
+    assert!(say("orbitflow").contains("policies: \"orbitflow\": expected a list of policies"));
+    assert!(say("[3]").contains("policies[0]: 3: expected a policy's name"));
+    assert!(say("[\"\"]").contains("policies[0]: \"\": expected a policy's name"));
+    assert!(say("[\"a b\"]").contains("expected a policy's name"));
+    assert!(say("[{ key = \"x\" }]").contains("policies[0].use: missing: expected the name of a policy"));
+    assert!(
+        say("[{ use = \"orbitflow\", key = \"X y\" }]")
+            .contains("policies[0].key: \"X y\": expected lower-case")
+    );
+    assert!(say("[{ use = \"orbitflow\", pauses = true }]").contains("the nearest key is `pause`"));
+    assert!(say("[{ use = \"orbitflow\", slots = 1 }]").contains("it belongs in [engine]"));
+    assert!(say("[{ use = \"orbitflow\", admit_past_paused = false }]").contains("it belongs in [planner]"));
+    assert!(say("[{ use = \"orbitflow\", batch_size = 1 }]").contains("it stands at the top of the file"));
+    assert!(
+        say("[{ use = \"orbitflow\", max_pause = 1 }]")
+            .contains("policies[0].max_pause: 1: expected a duration")
+    );
+    let layers = say("[{ use = \"orbitflow\", key = \"orbitflow-layers\", placement_space = \"layers\" }]");
+    assert!(
+        layers.contains("policies[0].placement_space: \"layers\": not supported in this version"),
+        "{layers}"
+    );
+    let twice = say("[\"orbitflow\", { use = \"orbitflow\", pause = false }]");
+    assert!(
+        twice.contains("policies[1]: a table: expected different keys: `orbitflow` stands twice"),
+        "{twice}"
+    );
+    let against = say("[{ use = \"orbitflow-no-pause\", pause = true }]");
+    assert!(against.contains("policies[0].pause: true: expected false: `orbitflow-no-pause`"), "{against}");
+    assert!(say("[{ use = \"uniform\", uniform = false }]").contains("has one common distance"));
+}
+
+#[test]
+fn keys_that_exclude_each_other_and_missing_ones_are_named() {
+    let both = small_and("slo.tbt = \"70 ms\"").unwrap_err();
+    assert!(
+        both.starts_with("demo.toml:6: slo.tbt: \"70 ms\": expected either `slo.tbt` or `slo.scale`"),
+        "{both}"
+    );
+    let both = small_and("gpu_kv = \"1 GiB\"\ngpu_kv_blocks = 5").unwrap_err();
+    assert!(both.starts_with("demo.toml:6: gpu_kv: \"1 GiB\": expected either"), "{both}");
+    for key in ["model", "hardware", "policies", "trace.file"] {
+        let without: Vec<&str> = SMALL.lines().filter(|line| !line.starts_with(key)).collect();
+        let error = parse(&without.join("\n"), &[]).unwrap_err();
+        assert!(error.starts_with(&format!("demo.toml: {key}: missing: expected ")), "{error}");
+        assert!(error.contains("\nhint: "), "{error}");
+    }
+    let base = small_and("prefill.base = \"1 ms\"").unwrap_err();
+    assert!(base.starts_with("demo.toml: prefill.per_token: missing: expected a duration"), "{base}");
+    assert!(parse("", &[]).unwrap_err().starts_with("demo.toml: model: missing"));
+}
+
+#[test]
+fn what_is_not_toml_names_the_line() {
+    let syntax = small_and("seed = ").unwrap_err();
+    assert!(syntax.starts_with("demo.toml:6: not valid TOML: "), "{syntax}");
+    assert!(!syntax.contains('\n'), "{syntax}");
+    let twice = small_and("seed = 1\nseed = 2").unwrap_err();
+    assert!(twice.starts_with("demo.toml:7: not valid TOML: duplicate key"), "{twice}");
+    assert!(small_and("policies = [").unwrap_err().contains("not valid TOML"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_which_and_what_to_do() {
+    let absent = Scenario::load(Path::new("no/such.toml"), &[]).unwrap_err().to_string();
+    assert!(absent.starts_with("no/such.toml: cannot read the scenario: "), "{absent}");
+    assert!(absent.contains("\nhint: `orbitflow init > my.toml`"), "{absent}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latin1.toml");
+    std::fs::write(&path, b"model = \"\xe9\"").unwrap();
+    let bytes = Scenario::load(&path, &[]).unwrap_err().to_string();
+    assert!(bytes.ends_with("latin1.toml: not valid TOML: not UTF-8 from byte 9"), "{bytes}");
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_refused_where_it_was_written() {
+    let scenario = set(&["policies=[\"orbitflow\", { use = \"statik\" }]"]);
+    let error = scenario.refuse("hardware", "expected a profile", Some("`a` is near".to_owned()));
+    assert_eq!(
+        error.to_string(),
+        "demo.toml:2: hardware: \"engine-fit:a6000\": expected a profile\nhint: `a` is near"
+    );
+    let key = scenario.policy_key(1);
+    let error = scenario.refuse(&key, "expected a policy", None).to_string();
+    assert!(error.starts_with("`--set policies="), "{error}");
+    assert!(error.ends_with("policies[1].use: \"statik\": expected a policy"), "{error}");
+    assert_eq!(set(&[]).policy_key(1), "policies[1]");
+}
+
+#[test]
+fn every_scenario_of_the_repository_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut read = 0;
+    for folder in [folder.clone(), folder.join("shared")] {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                Scenario::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+                read += 1;
+            }
+        }
+    }
+    assert!(read >= 4, "{read} scenarios");
+}
+
+fn orbitflow(args: &[&str]) -> (i32, String, String) {
+    let output = assert_cmd::Command::cargo_bin("orbitflow").unwrap().args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn init_prints_to_stdout_what_the_library_reads() {
+    let (code, stdout, stderr) = orbitflow(&["init"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, template("traces/demo.json"));
+    assert_eq!(orbitflow(&["init", "-"]).1, template("-"));
+    assert_eq!(orbitflow(&["init", ""]).0, 2);
+}
+
+#[test]
+fn list_prints_the_models_in_three_formats() {
+    let (code, table, _) = orbitflow(&["list", "models"]);
+    assert_eq!(code, 0);
+    let first: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    // 2 · 8 KV heads · 128 · 2 B · 32 layers = 131,072 B per token; 16 tokens of one layer are 64 KiB
+    assert_eq!(first, ["llama-3-8b", "32", "32", "8", "128", "8.03", "131072", "64", "KiB"]);
+    let (_, json, _) = orbitflow(&["list", "models", "--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows[0]["kv_bytes_per_token"], 131_072);
+    let (_, csv, _) = orbitflow(&["list", "models", "--format", "csv"]);
+    assert!(csv.starts_with("model,layers,"), "{csv}");
+    assert_eq!(rows.as_array().unwrap().len(), csv.lines().count() - 1);
+}
+
+#[test]
+fn schemas_are_json_and_a_sweep_is_refused() {
+    for file in ["scenario", "results", "trace"] {
+        let (code, stdout, _) = orbitflow(&["schema", file]);
+        let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((code, &schema["type"]), (0, &"object".into()), "{file}");
+    }
+    let (_, scenario, _) = orbitflow(&["schema", "scenario"]);
+    let scenario: serde_json::Value = serde_json::from_str(&scenario).unwrap();
+    let engine = &scenario["properties"]["engine"];
+    assert_eq!(engine["additionalProperties"], false);
+    assert_eq!(engine["properties"]["restore"]["enum"], serde_json::json!(["blocking", "lazy"]));
+    let (code, stdout, stderr) = orbitflow(&["schema", "sweep"]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.starts_with("error: schema: sweep: not supported in this version"), "{stderr}");
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = orbitflow(&["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(["init", "list", "schema"].iter().all(|command| script.contains(command)), "{shell}");
+    }
+}

@@ -1,0 +1,43 @@
+# What can be done here; `make` alone lists it. A target's line after `##` is its line in that list.
+
+CARGO ?= cargo
+ORBITFLOW = target/release/orbitflow
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench plots determinism shared clean release
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{ printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: release ## the main job: ORBITFLOW beside static offloading on a generated trace; table, files, plots in out/demo
+	$(ORBITFLOW) compare scenarios/demo.toml --force --out out/demo
+
+test: ## format, lints, all tests, documentation: what CI runs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --workspace
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: release ## steps, layer-steps and plans per second, and memory, on fixed workloads
+	$(CARGO) bench --package orbitflow-sim
+
+plots: release ## the figures of plots/, drawn again from the demo
+	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
+	cp out/demo/plots/*.svg plots/
+
+determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
+	$(CARGO) build --package orbitflow-sim
+	$(CARGO) build --release --package orbitflow-sim
+	scenarios/determinism.sh
+
+shared: release ## tests and runs on the real traces of ../shared/traces; fails without that folder
+	ORBITFLOW_REQUIRE_SHARED=1 $(CARGO) test --workspace
+	scenarios/shared/run.sh
+
+clean: ## take away everything that was built or written
+	$(CARGO) clean
+	rm -rf out
+
+release:
+	$(CARGO) build --release --package orbitflow-sim
+	@mkdir -p out

@@ -1,0 +1,37 @@
+//! The flags of every command that takes a scenario.
+
+use std::path::PathBuf;
+
+use super::OrInput;
+use crate::scenario::Scenario;
+
+/// A scenario and its overrides.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ScenarioArgs {
+    /// Scenario file, `-` for stdin; `orbitflow init` prints one
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: PathBuf,
+    /// Override a key: dotted key, TOML value, as in `--set slo.scale=[1]`. A bare word or quantity is a string
+    /// (`--set model=qwen2.5-7b`); an empty value takes the key out (`--set gpu_kv_blocks=`)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Leave requests that arrive before S out of the scores: seconds, or a duration with its unit
+    #[arg(long, value_name = "S")]
+    pub warmup: Option<String>,
+}
+
+impl ScenarioArgs {
+    /// Reads and checks the scenario with its overrides, `--warmup` last.
+    ///
+    /// # Errors
+    /// [`super::InputError`] with the place, the key, the value and what was expected.
+    pub fn load(&self) -> anyhow::Result<Scenario> {
+        let mut overrides = self.overrides.clone();
+        if let Some(warmup) = &self.warmup {
+            // The flag is in seconds where it has no unit.
+            let unit = if warmup.trim().parse::<f64>().is_ok() { " s" } else { "" };
+            overrides.push(format!("warmup={}{unit}", warmup.trim()));
+        }
+        Scenario::load(&self.scenario, &overrides).or_input()
+    }
+}

@@ -1,0 +1,56 @@
+//! The switches of planning and pausing (design §4), with their two named sets.
+//!
+//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (longest-first
+//! victims, distances, step time, the prefix forecast, no migration cost) has no field here; the scenario
+//! reader refuses the other values.
+
+use crate::units::SimDuration;
+
+/// Every switch of §4 that a policy with a planner reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlannerSwitches {
+    /// Most `Σ_r max(0, 1 − SLO_r/t − deposit_r/W)`, F of design §4.2.
+    pub failure_budget: f64,
+    /// Whether the planner counts tokens made ahead of the promise.
+    pub deposit: bool,
+    /// Whether an infeasible batch pauses a victim.
+    pub pause: bool,
+    /// Whether measured rates off the believed ones trigger a plan and correct them, trigger (d).
+    pub feedback: bool,
+    /// How far off a rate must be, as a share of the believed one.
+    pub replan_tolerance: f64,
+    /// Consecutive plain decode steps for which it must be off.
+    pub replan_patience: u32,
+    /// Whether paused requests are candidates when the window ends.
+    pub resume_at_window_end: bool,
+    /// Longest pause before a request must come back; `None` is no limit.
+    pub max_pause: Option<SimDuration>,
+    /// One common distance for all requests.
+    pub uniform: bool,
+    /// Most nodes one search may visit; a plan that hits it is counted.
+    pub node_cap: u64,
+}
+
+impl PlannerSwitches {
+    /// The published semantics.
+    pub const PUBLISHED: PlannerSwitches = PlannerSwitches {
+        failure_budget: 2.0,
+        deposit: true,
+        pause: true,
+        feedback: false,
+        replan_tolerance: 0.10,
+        replan_patience: 4,
+        resume_at_window_end: false,
+        max_pause: None,
+        uniform: false,
+        node_cap: 200_000,
+    };
+
+    /// The physical semantics (default).
+    pub const PHYSICAL: PlannerSwitches = PlannerSwitches {
+        feedback: true,
+        resume_at_window_end: true,
+        max_pause: Some(SimDuration::from_secs(240)),
+        ..Self::PUBLISHED
+    };
+}

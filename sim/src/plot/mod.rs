@@ -1,0 +1,213 @@
+//! Figures from saved results: SVG, and PNG copies with the cargo feature `png`.
+//!
+//! A plot knows the rows of the result files ([`crate::report::rows`]) and nothing else: no engine, no scenario. The
+//! same rows give the same bytes. Adding a plot is one file here and one line in [`draw_all`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
+
+mod attainment;
+mod canvas;
+mod distribution;
+mod page;
+mod panel;
+mod raster;
+mod scoreboard;
+mod style;
+mod timeline;
+mod words;
+
+use style::PolicyStyle;
+
+/// Policies in the order of the results, each with its look.
+type Looks<'a> = [(&'a PolicyResult, PolicyStyle)];
+
+/// Why figures could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum PlotError {
+    /// There is nothing to show.
+    #[error(
+        "results.json: `policies` is empty: expected at least one policy\nhint: run `orbitflow compare SCENARIO --out DIR` first"
+    )]
+    NoPolicies,
+    /// Two policies cannot be told apart.
+    #[error("results.json: `policies`: key `{key}` occurs twice: expected every key once")]
+    DuplicatePolicy {
+        /// The key.
+        key: String,
+    },
+    /// A row of another run.
+    #[error(
+        "{file}: row {row}: policy `{key}` is not in results.json: expected one of {known}\nhint: the files are of different runs; run `orbitflow compare` again"
+    )]
+    UnknownPolicy {
+        /// The file.
+        file: &'static str,
+        /// Counted from 1, without the header.
+        row: usize,
+        /// The key.
+        key: String,
+        /// The keys in results.json.
+        known: String,
+    },
+    /// A number that no run can have produced.
+    #[error("{file}: row {row}: `{column}` is {value}: expected {expected}")]
+    BadNumber {
+        /// The file.
+        file: &'static str,
+        /// Counted from 1, without the header.
+        row: usize,
+        /// The column.
+        column: &'static str,
+        /// What it holds.
+        value: f64,
+        /// What it may hold.
+        expected: &'static str,
+    },
+    /// PNG copies were asked of a build without them.
+    #[error(
+        "this build of orbitflow writes no PNG files\nhint: rebuild with `cargo build --release --features png`, or use the SVG files"
+    )]
+    NoPng,
+    /// The drawing backend failed.
+    #[error("{figure}: {message}")]
+    Draw {
+        /// The file's name.
+        figure: String,
+        /// What the backend said.
+        message: String,
+    },
+    /// A file could not be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Draws every figure into the folder `dir`, which is made if it is not there, and returns the files in a fixed order:
+/// `attainment`, `tbt_cdf`, and `timeline-KEY` for each policy; with `png`, each with its PNG copy.
+///
+/// Nothing is written unless every figure could be drawn; each file appears by rename.
+///
+/// # Errors
+/// See [`PlotError`]. Rows that are merely few or all zero give figures that say so.
+pub fn draw_all(
+    results: &Results,
+    quantiles: &[QuantileRow],
+    timeline: &[TimelineRow],
+    dir: &Path,
+    png: bool,
+) -> Result<Vec<PathBuf>, PlotError> {
+    if png && !raster::AVAILABLE {
+        return Err(PlotError::NoPng);
+    }
+    check(results, quantiles, timeline)?;
+    let styles = style::styles(results.policies.iter().map(|policy| policy.key.as_str()));
+    let looks: Vec<_> = results.policies.iter().zip(styles).collect();
+
+    let mut figures = vec![
+        ("attainment".to_owned(), attainment::draw(results, &looks)),
+        ("tbt_cdf".to_owned(), distribution::draw(results, quantiles, &looks)),
+    ];
+    for (index, (policy, name)) in results.policies.iter().zip(timeline_names(results)).enumerate() {
+        let rows: Vec<&TimelineRow> = timeline.iter().filter(|row| row.policy == policy.key).collect();
+        figures.push((name, timeline::draw(results, &rows, &looks, index)));
+    }
+    let mut files = Vec::new();
+    for (name, drawn) in figures {
+        let failed = |message| PlotError::Draw { figure: name.clone(), message };
+        let svg = drawn.map_err(failed)?;
+        let copy = if png { Some(raster::png(&svg).map_err(failed)?) } else { None };
+        files.push((dir.join(format!("{name}.svg")), svg.into_bytes()));
+        files.extend(copy.map(|copy| (dir.join(format!("{name}.png")), copy)));
+    }
+    fs::create_dir_all(dir).map_err(|source| PlotError::Write { path: dir.to_owned(), source })?;
+    files.into_iter().map(|(path, bytes)| write(path, &bytes)).collect()
+}
+
+/// A file name per policy. Keys are free text: what is no letter, digit, `-`, `_` or `.` becomes `_`, and names that
+/// then coincide, also where capitals do not count, get a number.
+fn timeline_names(results: &Results) -> Vec<String> {
+    let mut taken: BTreeMap<String, u32> = BTreeMap::new();
+    results
+        .policies
+        .iter()
+        .map(|policy| {
+            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+            let key: String =
+                policy.key.chars().map(|character| if plain(character) { character } else { '_' }).collect();
+            let uses = taken.entry(key.to_ascii_lowercase()).or_default();
+            *uses += 1;
+            if *uses == 1 { format!("timeline-{key}") } else { format!("timeline-{key}~{uses}") }
+        })
+        .collect()
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, PlotError> {
+    let partial = path.with_added_extension("partial");
+    match fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path)) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(PlotError::Write { path, source }),
+    }
+}
+
+/// Refuses rows that are of another run or that no run can have produced.
+fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> Result<(), PlotError> {
+    let mut keys: Vec<&str> = results.policies.iter().map(|policy| policy.key.as_str()).collect();
+    if keys.is_empty() {
+        return Err(PlotError::NoPolicies);
+    }
+    let known = || keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    for (row, quantile) in quantiles.iter().enumerate() {
+        let file = "quantiles.csv";
+        check_policy(file, row, &quantile.policy, &keys, known)?;
+        check_number(file, row, "p", quantile.p, 1.0, "a number from 0 to 1")?;
+        check_number(file, row, "seconds", quantile.seconds, f64::MAX, "a finite number of seconds ≥ 0")?;
+    }
+    for (row, step) in timeline.iter().enumerate() {
+        let file = "timeline.csv";
+        check_policy(file, row, &step.policy, &keys, known)?;
+        for (column, value) in [("t_s", step.t_s), ("step_s", step.step_s), ("stall_s", step.stall_s)] {
+            check_number(file, row, column, value, f64::MAX, "a finite number of seconds ≥ 0")?;
+        }
+    }
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(PlotError::DuplicatePolicy { key: pair[0].to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn check_policy(
+    file: &'static str,
+    row: usize,
+    key: &str,
+    keys: &[&str],
+    known: impl Fn() -> String,
+) -> Result<(), PlotError> {
+    if keys.contains(&key) {
+        return Ok(());
+    }
+    Err(PlotError::UnknownPolicy { file, row: row + 1, key: key.to_owned(), known: known() })
+}
+
+fn check_number(
+    file: &'static str,
+    row: usize,
+    column: &'static str,
+    value: f64,
+    most: f64,
+    expected: &'static str,
+) -> Result<(), PlotError> {
+    if (0.0..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(PlotError::BadNumber { file, row: row + 1, column, value, expected })
+}

@@ -1,0 +1,169 @@
+//! Every key of a scenario, in one table: its section, what it takes, its default and what it means.
+//!
+//! The reader validates by it, messages find the nearest key in it, `orbitflow init` prints it and
+//! `orbitflow schema scenario` is made of it, so none of them can know a key that the others do not.
+
+use super::keys::SectionName::{self, Engine, Noise, Planner, Prefill, Slo, Top, Trace};
+use super::keys::Shown::{self, Comment, Preset, Set};
+use super::keys::{Key, Kind};
+use super::quantity::Dimension::{self, Bytes, Duration, Rate};
+
+const BLOCKS: u64 = 1_000_000_000;
+const TOKENS: u64 = 1_000_000_000_000;
+
+/// Every key, section by section, in the order in which `orbitflow init` prints them.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key(Top, "seed", Kind::Count { least: 0, most: u64::MAX }, Set("42"), "of every random draw"),
+    key(Top, "semantics", choice(&["physical", "published"], &[]), Set("\"physical\""), "or \"published\": the preset of all switches below"),
+    key(Top, "model", Kind::Text, Set("\"llama-3-8b\""), "preset (`orbitflow list models`), or path to a Hugging Face config.json"),
+    key(Top, "hardware", Kind::Text, Set("\"engine-fit:a6000\""), "or \"roofline:h100-sxm\", or path to a profile.json"),
+    key(Top, "planner_profile", Kind::Text, Comment("\"engine-fit:a5000\""), "the hardware that planners believe in; absent: the true one"),
+    key(Top, "link", quantity(Rate, false), Comment("\"25.19 GiB/s\""), "replaces the rate of the hardware's link, both ways; absent: the profile's"),
+    key(Top, "batch_size", Kind::Count { least: 1, most: 1_000_000 }, Set("4"), "most live requests; absent: an authors' trace says it"),
+    key(Top, "gpu_kv_blocks", Kind::Count { least: 1, most: BLOCKS }, Set("561"), "GPU pool, in blocks of 16 tokens per layer"),
+    key(Top, "gpu_kv", quantity(Bytes, false), Comment("\"28 GiB\""), "or its bytes; both absent: memory - weights - activations"),
+    key(Top, "policies", Kind::Policies, Set("[\"orbitflow\", \"static-1\", \"static-2\", \"static-4\", \"heuristic\", \"next-layer\", \"resident\"]"), "also { use = \"orbitflow\", key = \"patient\", failure_budget = 1 }"),
+    key(Top, "warmup", quantity(Duration, true), Comment("\"0 s\""), "requests that arrive before it are left out of the scores"),
+
+    key(Trace, "file", Kind::Text, Set("\"traces/demo.json\""), "relative to this file; \"-\" is stdin"),
+    key(Trace, "format", Kind::Text, Comment("\"orbitflow\""), "absent: recognised by content (`orbitflow list formats`)"),
+    key(Trace, "load", Kind::Number { least: 1e-6, most: 1e6 }, Comment("1.0"), "load factor: arrivals come this many times as fast"),
+    key(Trace, "limit", Kind::Count { least: 1, most: TOKENS }, Comment("500"), "only the first so many requests; absent: all"),
+    key(Trace, "min_prompt_tokens", Kind::Count { least: 1, most: TOKENS }, Comment("32768"), "only requests with at least so long a prompt; absent: all"),
+    key(Trace, "max_context", Kind::Count { least: 1, most: TOKENS }, Comment("131072"), "longest context, in tokens; absent: no limit"),
+    key(Trace, "step_time", quantity(Duration, false), Comment("\"50 ms\""), "turns arrivals in decode steps into seconds; absent: they stay steps"),
+    key(Trace, "arrivals", Kind::Text, Comment("\"poisson:0.5/s\""), "arrival process, for traces that have only lengths"),
+
+    key(Slo, "scale", Kind::Numbers { least: 1e-6, most: 1e6 }, Set("[1.5, 1, 2.5]"), "of the base SLO; the first is planned for, all are scored"),
+    key(Slo, "tbt", quantity(Duration, false), Comment("\"70 ms\""), "or the time per token itself"),
+    key(Slo, "ttft", quantity(Duration, false), Comment("\"5 s\""), "time to the first token; absent: only `e2e` uses one, 5 s"),
+
+    key(Prefill, "base", quantity(Duration, true), Comment("\"0 s\""), "per prefill step; this section absent: the profile's"),
+    key(Prefill, "per_token", quantity(Duration, true), Comment("\"0.1 ms\""), "per prompt token"),
+
+    key(Engine, "host_kv", quantity(Bytes, false), Comment("\"512 GiB\""), "host memory for KV; absent: unbounded"),
+    key(Engine, "charge_staging", Kind::Switch, Preset, "whether staging slots take room in the GPU pool"),
+    key(Engine, "slots", Kind::Count { least: 1, most: 128 }, Preset, "staging slots per request with an offloaded layer"),
+    key(Engine, "copy_order", choice(&["ready-first", "in-order"], &[]), Preset, "or \"in-order\""),
+    key(Engine, "cross_step_prefetch", Kind::LaterSwitch, Comment("false"), "copies for the next step: not in this version"),
+    key(Engine, "write_back", choice(&["free", "link"], &[]), Preset, "new KV to the host: \"free\" or real traffic on the \"link\""),
+    key(Engine, "restore", choice(&["blocking", "lazy"], &[]), Preset, "layers that become resident: \"blocking\" or \"lazy\""),
+    key(Engine, "admission", choice(&["free", "reclaimable"], &[]), Preset, "what a newcomer may take: \"free\" or \"reclaimable\" blocks"),
+    key(Engine, "prefill", choice(&["separate"], &["chunked:N"]), Comment("\"separate\""), "prompts have steps of their own"),
+    key(Engine, "planning", choice(&["synchronous", "ahead", "free"], &[]), Preset, "what a step pays of the solver's time: \"synchronous\", \"ahead\", \"free\""),
+    key(Engine, "solver_time", Kind::Quantity { dimension: Duration, zero: true, words: &["table"] }, Preset, "modelled time of one solve: \"table\" or a duration"),
+    key(Engine, "link_intercept", choice(&["drop", "per-step"], &[]), Comment("\"drop\""), "the constant of a published link fit: \"drop\" or \"per-step\""),
+    key(Engine, "tensor_parallel", Kind::LaterCount, Comment("1"), "GPUs per server: 1 in this version"),
+    key(Engine, "shared_link", Kind::LaterSwitch, Comment("false"), "GPUs on one host link: not in this version"),
+    key(Engine, "noise", Kind::Section(Noise), Comment("{ compute_cv = 0.0, copy_cv = 0.0 }"), "lognormal factors of mean 1 on the true times"),
+    key(Noise, "compute_cv", Kind::Number { least: 0.0, most: 10.0 }, Comment("0.0"), "coefficient of variation of a step's compute"),
+    key(Noise, "copy_cv", Kind::Number { least: 0.0, most: 10.0 }, Comment("0.0"), "coefficient of variation of a copy"),
+
+    key(Planner, "failure_budget", Kind::Number { least: 0.0, most: 1e6 }, Preset, "requests that may miss the SLO, F"),
+    key(Planner, "deposit", Kind::Switch, Preset, "whether the planner counts tokens made ahead"),
+    key(Planner, "pause", Kind::Switch, Preset, "whether an infeasible batch pauses a victim"),
+    key(Planner, "victim", choice(&["longest"], &["shortest", "random", "tightest-slo", "loosest-slo"]), Comment("\"longest\""), "who is paused"),
+    key(Planner, "resume_at_window_end", Kind::Switch, Preset, "whether paused requests are candidates when the window ends"),
+    key(Planner, "max_pause", Kind::Quantity { dimension: Duration, zero: false, words: &["off"] }, Preset, "longest pause, or \"off\""),
+    key(Planner, "admit_past_paused", Kind::Switch, Preset, "whether new requests are admitted while one is paused"),
+    key(Planner, "feedback", Kind::Switch, Preset, "whether measured rates correct the believed ones"),
+    key(Planner, "replan_tolerance", Kind::Number { least: 1e-6, most: 1e3 }, Preset, "how far off a rate must be"),
+    key(Planner, "replan_patience", Kind::Count { least: 1, most: 1_000_000 }, Preset, "for how many consecutive steps"),
+    key(Planner, "uniform", Kind::Switch, Preset, "one common distance for all requests"),
+    key(Planner, "node_cap", Kind::Count { least: 1, most: TOKENS }, Preset, "most nodes one search may visit"),
+    key(Planner, "placement_space", choice(&["distance"], &["layers"]), Comment("\"distance\""), "what is chosen per request"),
+    key(Planner, "objective", choice(&["step-time"], &["goodput"]), Comment("\"step-time\""), "what is minimised"),
+    key(Planner, "forecast", choice(&["prefix"], &["pipeline"]), Comment("\"prefix\""), "the planner's model of a step"),
+    key(Planner, "migration_cost", Kind::LaterSwitch, Comment("false"), "restores in the objective: not in this version"),
+];
+
+const fn key(section: SectionName, name: &'static str, kind: Kind, shown: Shown, about: &'static str) -> Key {
+    Key { section, name, kind, shown, about }
+}
+
+const fn quantity(dimension: Dimension, zero: bool) -> Kind {
+    Kind::Quantity { dimension, zero, words: &[] }
+}
+
+const fn choice(now: &'static [&'static str], later: &'static [&'static str]) -> Kind {
+    Kind::Choice { now, later }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::{Scenario, keys, template};
+
+    fn accepts(overrides: &[String]) {
+        let read = Scenario::parse(&template("t.json"), "init", Path::new(""), overrides);
+        if let Err(error) = read {
+            panic!("{overrides:?}: {error}");
+        }
+    }
+
+    fn dotted(key: &Key) -> String {
+        let path = key.section.path();
+        if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) }
+    }
+
+    #[test]
+    fn every_key_takes_the_value_that_init_shows() {
+        for key in KEYS {
+            if let Set(value) | Comment(value) = key.shown {
+                // The first is for `prefill.base`, which needs the other key of its section beside it.
+                accepts(&["prefill.per_token=1 us".to_owned(), format!("{}={value}", dotted(key))]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_a_word_of_its_type() {
+        for key in KEYS {
+            match key.kind {
+                Kind::Choice { now, .. } => {
+                    now.iter().for_each(|word| accepts(&[format!("{}=\"{word}\"", dotted(key))]));
+                }
+                Kind::Quantity { words, .. } => {
+                    words.iter().for_each(|word| accepts(&[format!("{}=\"{word}\"", dotted(key))]));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_later_version_is_refused_as_such() {
+        let refuse = |text: String| {
+            let read =
+                Scenario::parse(&template("t.json"), "init", Path::new(""), std::slice::from_ref(&text));
+            let error = read.expect_err(&text).to_string();
+            assert!(error.contains("not supported in this version"), "{error}");
+        };
+        let mut refused = 0;
+        for key in KEYS {
+            let values: Vec<String> = match key.kind {
+                Kind::Choice { later, .. } => later.iter().map(|word| word.replace('N', "512")).collect(),
+                Kind::LaterSwitch => vec!["true".to_owned()],
+                Kind::LaterCount => vec!["2".to_owned()],
+                _ => continue,
+            };
+            refused += values.len();
+            values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
+        }
+        // chunked; four victims; layers; goodput; pipeline; cross-step, shared link, migration cost; two GPUs
+        assert_eq!(refused, 1 + 4 + 1 + 1 + 1 + 3 + 1);
+    }
+
+    #[test]
+    fn names_are_unique_within_a_section() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let twin =
+                KEYS[..index].iter().find(|other| other.section == key.section && other.name == key.name);
+            assert!(twin.is_none(), "{}", dotted(key));
+            assert_eq!(keys::find(key.section, key.name), Some(key));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `orbitflow step`: exit codes, stdout and stderr for good and bad instances.
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+/// Two layers of 10 ms; one copy of 100 blocks at 5,000 blocks/s, 20 ms, for layer 2 of `a`; `b` is resident.
+/// Layer 1: 0–10. The copy: 0–20. Layer 2: 20–30, 10 of stall. Forecast: 20 + (20 − 10) = 30.
+fn instance() -> Value {
+    json!({
+        "layers": 2,
+        "layer_compute_s": 0.01,
+        "link": { "blocks_per_s": 5000, "latency_s": 0 },
+        "requests": [{ "id": "a", "blocks": 100, "distance": 1 }, { "id": "b", "blocks": 7 }],
+    })
+}
+
+/// Exit code, stdout and stderr of `orbitflow step - ARGS` with `text` on stdin.
+fn step(text: &str, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("orbitflow").expect("the binary is built");
+    let output = command.args(["step", "-"]).args(args).write_stdin(text).output().expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn json_holds_the_step_every_layer_and_every_copy() {
+    let (code, stdout, stderr) = step(&instance().to_string(), &["--format", "json"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let expected = json!({
+        "step_s": 0.03, "compute_s": 0.02, "copy_s": 0.02, "stall_s": 0.01, "prefix_forecast_s": 0.03,
+        "layers": [
+            { "layer": 1, "start_s": 0.0, "end_s": 0.01, "stall_s": 0.0 },
+            { "layer": 2, "start_s": 0.02, "end_s": 0.03, "stall_s": 0.01 },
+        ],
+        "copies": [{ "request": "a", "layer": 2, "start_s": 0.0, "end_s": 0.02 }],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&stdout).expect("JSON"), expected);
+}
+
+#[test]
+fn latency_counts_once_per_copy_and_the_tail_in_step_and_forecast() {
+    let mut instance = instance();
+    instance["link"]["latency_s"] = json!(0.001);
+    instance["tail_s"] = json!(0.005);
+    let (code, stdout, _) = step(&instance.to_string(), &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(code, 0);
+    // The copy ends at 21 ms, layer 2 at 31, the step at 36.
+    assert_eq!((&answer["step_s"], &answer["prefix_forecast_s"]), (&json!(0.036), &json!(0.036)));
+    assert_eq!((&answer["copy_s"], &answer["stall_s"]), (&json!(0.021), &json!(0.011)));
+}
+
+#[test]
+fn csv_has_one_row_per_layer_and_copy() {
+    let (code, stdout, stderr) = step(&instance().to_string(), &["--format", "csv"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let expected = "kind,request,layer,start_s,end_s,stall_s\n\
+                    layer,,1,0.0,0.01,0.0\n\
+                    layer,,2,0.02,0.03,0.01\n\
+                    copy,a,2,0.0,0.02,\n";
+    assert_eq!(stdout, expected);
+}
+
+#[test]
+fn the_table_draws_copies_and_compute_on_one_axis() {
+    let (code, stdout, stderr) = step(&instance().to_string(), &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(stdout, @r"
+    step 30.000 ms = compute 20.000 ms + stall 10.000 ms + tail 0.000 ms
+    copies 20.000 ms, prefix forecast 30.000 ms (0.00 % off the step)
+    a: blocks per layer 100, layers fetched 1, 20.000 ms each
+    b: blocks per layer 7, layers fetched 0
+
+    layer     start       end     stall  |0                                                  30.000 ms|
+        1     0.000    10.000     0.000  |####################                                        |
+        2    20.000    30.000    10.000  |----------------------------------------####################|
+    times in ms; - copies of the layer, # its compute
+    ");
+}
+
+#[test]
+fn the_table_of_32_layers_fits_100_columns() {
+    let mut instance = instance();
+    instance["layers"] = json!(32);
+    let (code, stdout, _) = step(&instance.to_string(), &[]);
+    assert_eq!(code, 0);
+    assert!(stdout.lines().count() >= 32);
+    assert!(stdout.lines().all(|line| line.chars().count() <= 100), "{stdout}");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
+    let cases: [(&str, Value, &str); 24] = [
+        ("/layers", json!(0), "layers: 0: expected a whole number from 1 to 128"),
+        ("/layers", json!(129), "layers: 129: expected a whole number from 1 to 128"),
+        ("/layers", json!(-1), "layers: invalid value: integer `-1`, expected a whole number"),
+        ("/layers", json!("2"), "layers: invalid type: string \"2\", expected a whole number"),
+        (
+            "/layer_compute_s",
+            json!(0),
+            "layer_compute_s: 0: expected a number of seconds, 1e-12 (a picosecond)",
+        ),
+        ("/layer_compute_s", json!(-0.5), "layer_compute_s: -0.5: expected a number of seconds"),
+        ("/layer_compute_s", json!(1e300), "expected at most 18000000 s (213 days)"),
+        ("/link/blocks_per_s", json!(0), "link.blocks_per_s: 0: expected a number of blocks above 0"),
+        (
+            "/link/blocks_per_s",
+            json!("25 GB/s"),
+            "link.blocks_per_s: invalid type: string \"25 GB/s\", expected a number",
+        ),
+        ("/link/blocks_per_s", json!(1e-9), "requests[0].blocks over link.blocks_per_s: 1000000000"),
+        ("/link/latency_s", json!(-1), "link.latency_s: -1: expected a number of seconds, 0 or more"),
+        ("/requests", json!([]), "requests: []: expected at least one request"),
+        (
+            "/requests/0/blocks",
+            json!(0),
+            "requests[0].blocks: 0: expected a whole number of blocks, 1 or more",
+        ),
+        (
+            "/requests/0/blocks",
+            json!(1.5),
+            "requests[0].blocks: invalid type: floating point `1.5`, expected a whole number",
+        ),
+        ("/requests/0/distance", json!(2), "requests[0].distance: 2: expected 0 to 1, or no `distance`"),
+        ("/requests/1/id", json!("a"), "requests[1].id: \"a\": expected an id of its own"),
+        ("/requests/1/id", json!(""), "requests[1].id: \"\": expected a name that is not empty"),
+        (
+            "/requests/0/offloaded_layers",
+            json!([2]),
+            "requests[0]: `distance` and `offloaded_layers`: expected one of the two",
+        ),
+        (
+            "/requests/1/offloaded_layers",
+            json!([2, 3]),
+            "requests[1].offloaded_layers[1]: 3: expected a layer from 1 to 2",
+        ),
+        (
+            "/requests/1/offloaded_layers",
+            json!([2, 2]),
+            "requests[1].offloaded_layers[1]: 2: expected every layer once",
+        ),
+        ("/slots", json!(0), "slots: 0: expected a whole number from 1 to 128"),
+        ("/tail_s", json!(-1), "tail_s: -1: expected a number of seconds, 0 or more"),
+        (
+            "/copy_order",
+            json!("ready"),
+            "copy_order: unknown variant `ready`, expected `ready-first` or `in-order`",
+        ),
+        (
+            "/link",
+            json!(7),
+            "link: invalid type: integer `7`, expected an object with `blocks_per_s` and `latency_s`",
+        ),
+    ];
+    for (key, value, expected) in cases {
+        let mut instance = instance();
+        let (parent, name) = key.rsplit_once('/').expect("a pointer");
+        instance.pointer_mut(parent).expect("a parent")[name] = value;
+        assert_refused(&instance.to_string(), expected);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    let mut wrong = instance();
+    wrong["slot"] = json!(2);
+    assert_refused(&wrong.to_string(), "slot: unknown field `slot`, expected one of");
+    assert_refused(&wrong.to_string(), "\nhint: did you mean `slots`?\n");
+    let mut wrong = instance();
+    wrong["requests"][1]["distanse"] = json!(1);
+    assert_refused(&wrong.to_string(), "requests[1].distanse: unknown field");
+    assert_refused(&wrong.to_string(), "\nhint: did you mean `distance`?\n");
+}
+
+#[test]
+fn what_is_no_instance_is_refused() {
+    let good = instance().to_string();
+    assert_refused("", "EOF while parsing a value");
+    assert_refused(&good[..good.len() / 2], "hint: the text ends too early");
+    assert_refused(&format!("{good} x"), "trailing characters");
+    assert_refused(&good.replace("0.01", "NaN"), "hint: JSON has no NaN");
+    assert_refused(&good.replace("0.01", "1e999"), "layer_compute_s: number out of range");
+    assert_refused("[]", "expected a step instance: an object with `layers`");
+    assert_refused("{\"layers\": 2}", "missing field `layer_compute_s`");
+}
+
+#[test]
+fn a_resident_request_may_be_of_any_size() {
+    // Nothing of it is copied, however long that would take.
+    let mut instance = instance();
+    instance["requests"][1]["blocks"] = json!(u64::MAX);
+    let (code, _, stderr) = step(&instance.to_string(), &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let mut command = Command::cargo_bin("orbitflow").expect("the binary is built");
+    let output = command.args(["step", "no/such.json"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(stderr.starts_with("error: no/such.json: No such file or directory"), "{stderr}");
+}
+
+fn assert_refused(text: &str, expected: &str) {
+    let (code, stdout, stderr) = step(text, &[]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{text}");
+    assert!(stderr.starts_with("error: stdin: "), "{stderr}");
+    assert!(stderr.contains(expected), "expected {expected:?} in {stderr}");
+}
