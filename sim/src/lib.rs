@@ -35,6 +35,14 @@ pub mod planner;
 
 pub mod policy;
 
+pub mod digest;
+pub mod laws;
+pub mod metrics;
+#[cfg(test)]
+mod script;
+pub mod steps;
+pub mod timeline;
+
 pub mod report;
 
 pub mod plot;

@@ -226,6 +226,27 @@ pub enum Record<'a> {
     },
 }
 
+impl Record<'_> {
+    /// When it took effect; the start of a step.
+    pub const fn at(&self) -> SimTime {
+        match *self {
+            Record::Arrived { at, .. }
+            | Record::Rejected { at, .. }
+            | Record::Admitted { at, .. }
+            | Record::Paused { at, .. }
+            | Record::Resumed { at, .. }
+            | Record::Preempted { at, .. }
+            | Record::Readmitted { at, .. }
+            | Record::Placed { at, .. }
+            | Record::PlacementRefused { at }
+            | Record::Planned { at, .. }
+            | Record::Finished { at, .. }
+            | Record::Capped { at, .. } => at,
+            Record::Step { step, .. } => step.start,
+        }
+    }
+}
+
 /// A reader of records.
 pub trait Sink {
     /// Takes one record.

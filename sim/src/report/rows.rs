@@ -172,6 +172,10 @@ pub struct ScaleResult {
     pub playback_stall_pct: f64,
     /// Goodput.
     pub goodput_requests_per_s: f64,
+    /// Median time to first token of the run that was scored: it stands beside every TBT score (design §6).
+    pub ttft_p50_s: Option<f64>,
+    /// Throughput of the run that was scored.
+    pub throughput_tokens_per_s: f64,
 }
 
 /// A distribution, in seconds; all null when there is no value.
