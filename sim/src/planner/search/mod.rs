@@ -12,8 +12,10 @@
 //!
 //! Exact unless the node cap is hit, and then it says so. Never bounded by the clock, so deterministic.
 
+mod linear;
 mod order;
 mod start;
+mod surrogate;
 mod tail;
 mod tree;
 

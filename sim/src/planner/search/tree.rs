@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use super::super::problem::{Problem, longest_rounding_to, whole_ns};
 use super::order::{Order, SLACK};
+use super::surrogate::Surrogate;
 use super::tail::{Entry, Tail, unpack};
 
 /// What a tree looks for.
@@ -64,6 +65,11 @@ impl Limits {
         self.step_ns
     }
 
+    /// Most copy time up to each row, nanoseconds.
+    pub fn rows_ns(&self) -> &[f64] {
+        &self.rows_ns
+    }
+
     /// Allows steps of at most `step_ns` nanoseconds.
     pub fn set_step(&mut self, problem: &Problem<'_>, step_ns: f64) {
         self.step_ns = step_ns;
@@ -77,6 +83,11 @@ impl Limits {
 
 /// A window of the tail wider than this is branched on instead of looked through.
 const WIDE_WINDOW: usize = 48;
+
+/// Nodes after which a tree makes its surrogates: small trees end before they would pay. They are made again, for
+/// the limits of then, after each [`PRICING_GROWTH`] times as many.
+const FIRST_PRICING: u64 = 128;
+const PRICING_GROWTH: u64 = 16;
 
 /// One tree.
 pub(super) struct Tree<'p> {
@@ -94,6 +105,10 @@ pub(super) struct Tree<'p> {
     choice: Vec<usize>,
     /// Copy time up to each row of what is decided, nanoseconds: `copied_ns[depth · rows + row]`.
     copied_ns: Vec<f64>,
+    surrogates: Vec<Surrogate>,
+    /// Cost of what is decided: `spent[surrogate][depth]`.
+    spent: Vec<Vec<f64>>,
+    next_pricing: u64,
     cap: u64,
     /// Nodes visited: rows of the step time looked at.
     pub nodes: u64,
@@ -124,6 +139,9 @@ impl<'p> Tree<'p> {
             values: values(problem, order, goal, incumbent),
             choice: vec![0; requests],
             copied_ns: vec![0.0; (requests + 1) * problem.shape.rows.len()],
+            surrogates: Vec::new(),
+            spent: Vec::new(),
+            next_pricing: FIRST_PRICING,
             cap,
             nodes: 0,
             best: None,
@@ -155,6 +173,12 @@ impl<'p> Tree<'p> {
             let copied = copied + self.problem.shape.counts[candidate] * self.order.blocks[depth];
             let changes = changes + self.problem.changes[request * candidates + candidate];
             let Some(rest_copied) = self.bounded(depth + 1, need, copied, changes) else { continue };
+            if self.nodes >= self.next_pricing {
+                self.price(depth);
+            }
+            if !self.affordable(depth, candidate) {
+                continue;
+            }
             self.count_node()?;
             if self.rows_fit(depth, candidate, need, rest_copied) {
                 self.choice[depth] = candidate;
@@ -176,6 +200,36 @@ impl<'p> Tree<'p> {
         }
         let rest_changes = self.order.fewest_changes(depth, need, copied_left);
         (changes + rest_changes <= self.limits.changes).then_some(rest_copied)
+    }
+
+    /// Whether the surrogates allow the request at `depth` to take `candidate`.
+    fn affordable(&mut self, depth: usize, candidate: usize) -> bool {
+        let candidates = self.problem.shape.candidates();
+        let mut affordable = true;
+        for (surrogate, spent) in self.surrogates.iter().zip(&mut self.spent) {
+            let cost = spent[depth] + surrogate.costs[depth * candidates + candidate];
+            spent[depth + 1] = cost;
+            affordable &= cost + surrogate.rest[depth + 1] <= surrogate.allowance;
+        }
+        affordable
+    }
+
+    /// Makes the surrogates for the limits of now, with the first `depth` requests decided.
+    fn price(&mut self, depth: usize) {
+        self.next_pricing *= PRICING_GROWTH;
+        let (problem, order) = (self.problem, self.order);
+        let first = Surrogate::new(problem, order, &self.limits);
+        let second = matches!(self.goal, Goal::Changes | Goal::First)
+            .then(|| first.with_changes(problem, order, &self.limits));
+        self.surrogates = [first].into_iter().chain(second).collect();
+        let candidates = problem.shape.candidates();
+        self.spent = vec![vec![0.0; problem.requests() + 1]; self.surrogates.len()];
+        for (surrogate, spent) in self.surrogates.iter().zip(&mut self.spent) {
+            for position in 0..depth {
+                let cost = surrogate.costs[position * candidates + self.choice[position]];
+                spent[position + 1] = spent[position] + cost;
+            }
+        }
     }
 
     /// Adds the copies of the request at `depth` to the rows, and says whether the rest can keep their limits.
@@ -298,6 +352,9 @@ impl<'p> Tree<'p> {
             Goal::Copied => self.limits.copied = found - 1,
             Goal::Changes => self.limits.changes = found - 1,
             Goal::First => {}
+        }
+        for surrogate in &mut self.surrogates {
+            surrogate.tighten(self.problem, &self.limits);
         }
         ControlFlow::Continue(())
     }
