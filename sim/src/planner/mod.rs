@@ -1,13 +1,42 @@
 //! One placement decision: a distance per request that minimises the forecast step time (design §4.2).
 //!
 //! [`Instance`] is the problem, [`Plan`] the unique answer. Two solvers: `search`, our own exact search that the
-//! engine uses, and `milp`, the reference in good_lp. Knows nothing about engines, policies or time passing.
+//! engine uses, and `milp`, the reference in good_lp; `brute_force` is the slow twin of both for small instances.
+//! Knows nothing about engines, policies or time passing.
+//!
+//! The problem: `min t` over one candidate distance per request, where
+//! `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail (+ intercept if anything is copied)` is the published
+//! planner's forecast (design §3.4), subject to memory, `Σ_r (L − n_r)(b_r + g_r) + staging ≤ capacity`, and to the
+//! SLO budget, which is `t ≤ t_max` ([`t_max`]). Ties, in this order: forecasts equal in whole nanoseconds, fewer
+//! copied blocks, fewer changed layers, the lexicographically smallest vector of offload counts.
+//!
+//! [`widest_window`] and [`placement_capacity`] build instances from contexts and a pool; [`solver_time`] is the
+//! modelled time of one [`search`].
 
+pub mod brute_force;
+mod budget;
+pub mod instance;
+pub mod milp;
+mod problem;
+pub mod samples;
+mod search;
+mod shape;
+mod solver_time;
 mod switches;
+mod window;
 
+pub use budget::{Promise, slo_load, t_max};
+pub use problem::forecast;
+pub use search::{Scratch, search};
+pub use solver_time::solver_time;
 pub use switches::PlannerSwitches;
+pub use window::{DEFAULT_FAILURE_BUDGET, WINDOWS, growth_blocks, placement_capacity, widest_window};
 
-use crate::model::LayerSet;
+use self::problem::Problem;
+use crate::model::{Distance, LayerSet};
+
+/// Nodes that one search may visit, unless asked otherwise.
+pub const DEFAULT_NODE_CAP: u64 = 200_000;
 
 /// One request of an [`Instance`].
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +90,73 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Infeasible {
-    /// Not even the densest placement fits memory.
+    /// No placement fits memory.
     Memory,
     /// No placement that fits memory meets the SLO budget.
     Slo,
+}
+
+/// The answer to an [`Instance`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// One distance per request, in instance order.
+    pub distances: Vec<Distance>,
+    /// Forecast step time, seconds.
+    pub forecast_s: f64,
+    /// Longest step time within the SLO budget, seconds; `None`: any.
+    pub t_max_s: Option<f64>,
+    /// Layer-blocks taken, growth included, and staging where it is charged.
+    pub memory_used: u64,
+    /// `Σ_r max(0, 1 − SLO_r/t − deposit_r/W)` at the forecast.
+    pub slo_load: f64,
+    /// Blocks copied per step, `Σ n_r·b_r`.
+    pub copied_blocks: u64,
+    /// (Request, layer) pairs that change against `resident_layers`.
+    pub changed_layers: u64,
+    /// Whether this is proven to be the answer, ties included; false only if the node cap was hit.
+    pub optimal: bool,
+    /// How much shorter, as a share of the forecast, another placement's forecast may be; 0 if proven.
+    pub gap: f64,
+    /// Nodes visited.
+    pub nodes: u64,
+}
+
+/// Why an [`Instance`] has no [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NoPlan {
+    /// Which constraint no placement meets.
+    pub reason: Infeasible,
+    /// Longest step time within the SLO budget, seconds; `None`: any.
+    pub t_max_s: Option<f64>,
+    /// Nodes visited.
+    pub nodes: u64,
+    /// Whether the search ended before it had looked everywhere: then there may be a plan after all.
+    pub node_cap_hit: bool,
+}
+
+impl Plan {
+    /// The plan that chooses these candidates, taken as optimal.
+    fn new(problem: &Problem<'_>, choice: &[usize], nodes: u64) -> Self {
+        let forecast_s = problem::seconds(problem.forecast_ns(choice));
+        let instance = problem.instance;
+        let promises = instance.requests.iter().map(|request| (request.slo_s, request.deposit));
+        Plan {
+            distances: choice.iter().map(|&candidate| problem.shape.distances[candidate]).collect(),
+            forecast_s,
+            t_max_s: problem.t_max_s,
+            memory_used: problem.memory_used(choice),
+            slo_load: slo_load(promises, instance.window, forecast_s),
+            copied_blocks: problem.copied_blocks(choice),
+            changed_layers: problem.changed_layers(choice),
+            optimal: true,
+            gap: 0.0,
+            nodes,
+        }
+    }
+}
+
+impl NoPlan {
+    fn new(problem: &Problem<'_>, reason: Infeasible, nodes: u64) -> Self {
+        NoPlan { reason, t_max_s: problem.t_max_s, nodes, node_cap_hit: false }
+    }
 }

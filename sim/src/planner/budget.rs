@@ -1,0 +1,91 @@
+//! The SLO budget: `Σ_r max(0, 1 − SLO_r/t − deposit_r/W) ≤ F`, the share of tokens that a step time makes late.
+//!
+//! The left side (the **SLO load**) grows with `t`, so the budget is a limit `t ≤ t_max` (design §4.2; facts B.4).
+//! Knows nothing about memory or copies.
+
+/// One request's promise: `(seconds per token, tokens made ahead)`.
+pub type Promise = (f64, u64);
+
+/// `Σ_r max(0, 1 − SLO_r/t − deposit_r/W)` at step time `step_s` seconds, for a window of `window` tokens.
+pub fn slo_load(promises: impl IntoIterator<Item = Promise>, window: u64, step_s: f64) -> f64 {
+    promises
+        .into_iter()
+        .map(|(slo_s, deposit)| (exposed(deposit, window) - slo_s / step_s).max(0.0))
+        .sum()
+}
+
+/// The longest step time, in seconds, whose SLO load is at most `budget`; `None`: every step time is within it.
+///
+/// Request `r` counts from `θ_r = SLO_r / a_r` on, `a_r = 1 − deposit_r/W`. With the `k` lowest thresholds passed the
+/// load is `A_k − S_k/t` (sums of `a` and SLO), so `t_max = S_k / (A_k − F)` at the first `k` where that comes
+/// before the next threshold.
+pub fn t_max(promises: &[Promise], window: u64, budget: f64) -> Option<f64> {
+    // Exposed shares are kept in W-ths, whole numbers, so that a sum that just equals the budget is seen as equal.
+    let mut terms: Vec<(u64, f64)> = promises
+        .iter()
+        .map(|&(slo_s, deposit)| (window.saturating_sub(deposit), slo_s))
+        .filter(|(exposed, _)| *exposed > 0)
+        .collect();
+    let threshold = |&(exposed, slo_s): &(u64, f64)| slo_s * window as f64 / exposed as f64;
+    terms.sort_by(|a, b| threshold(a).total_cmp(&threshold(b)));
+    let (mut exposed_sum, mut slo_sum) = (0, 0.0);
+    for (k, term) in terms.iter().enumerate() {
+        exposed_sum += term.0;
+        slo_sum += term.1;
+        let excess = exposed_sum as f64 / window as f64 - budget;
+        if excess > 0.0 {
+            let limit = slo_sum / excess;
+            if terms.get(k + 1).is_none_or(|next| limit <= threshold(next)) {
+                return Some(limit);
+            }
+        }
+    }
+    None
+}
+
+/// The share of the window that no deposit covers, `1 − deposit/W`; negative when the deposit outlasts it.
+fn exposed(deposit: u64, window: u64) -> f64 {
+    1.0 - deposit as f64 / window as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn four_equal_promises_and_a_budget_of_two_allow_twice_the_slo() {
+        // 4·(1 − SLO/t) = 2  ⇔  t = 2·SLO (facts B.4)
+        let limit = t_max(&[(0.05, 0); 4], 32, 2.0).unwrap();
+        assert!((limit - 0.1).abs() < 1e-15, "{limit}");
+        // two requests can never load more than 2
+        assert_eq!(t_max(&[(0.05, 0); 2], 32, 2.0), None);
+        // a deposit that covers the window takes a request out of the sum
+        assert_eq!(t_max(&[(0.05, 0), (0.05, 0), (0.05, 32), (0.05, 40)], 32, 2.0), None);
+        // no budget: the first promise decides
+        assert_eq!(t_max(&[(0.07, 0), (0.05, 0)], 32, 0.0), Some(0.05));
+    }
+
+    proptest! {
+        #[test]
+        fn the_closed_form_is_where_bisection_ends(
+            promises in proptest::collection::vec((0.001f64..1.0, 0u64..80), 1..12),
+            window in prop_oneof![Just(32u64), Just(64), Just(128)],
+            budget in prop_oneof![Just(0.0f64), 0.0f64..4.0],
+        ) {
+            let load = |t: f64| slo_load(promises.iter().copied(), window, t);
+            let (mut low, mut high) = (1e-6, 1e9);
+            match t_max(&promises, window, budget) {
+                None => prop_assert!(load(1e12) <= budget),
+                Some(limit) if limit < high => {
+                    for _ in 0..200 {
+                        let middle = 0.5 * (low + high);
+                        if load(middle) <= budget { low = middle } else { high = middle }
+                    }
+                    prop_assert!((limit - low).abs() <= 1e-6 * low, "{limit} against {low}");
+                }
+                Some(limit) => prop_assert!(load(0.5 * limit) <= budget),
+            }
+        }
+    }
+}

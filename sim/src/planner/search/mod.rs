@@ -1,0 +1,241 @@
+//! Our own exact search: the planner that the engine calls, hundreds of thousands of times in a run.
+//!
+//! The order of design §4.2 (forecast in whole nanoseconds, copied blocks, changed layers, offload counts) is worked
+//! off one criterion at a time. Each stage keeps what the ones before it found as limits, looks for something
+//! strictly better in its own criterion by depth-first branch and bound ([`tree`]), and is skipped when the
+//! incumbent already meets its lower bound, which is the usual case:
+//!
+//! 1. everything resident fits: done;
+//! 2. a common distance, improved by single moves ([`start`]), is the first incumbent;
+//! 3. least forecast; 4. fewest copied blocks; 5. fewest changes; 6. the first placement in lexicographic order that
+//!    is as good as the incumbent in the other three.
+//!
+//! Exact unless the node cap is hit, and then it says so. Never bounded by the clock, so deterministic.
+
+mod linear;
+mod order;
+mod start;
+mod surrogate;
+mod tail;
+mod tree;
+
+use std::ops::ControlFlow;
+
+use self::order::{Order, Symmetry};
+use self::tree::{Goal, Limits, Stop, Tree};
+use super::problem::{Problem, longest_rounding_to, whole_ns};
+use super::shape::Shape;
+use super::{Infeasible, Instance, NoPlan, Plan};
+
+/// What consecutive searches share: the tables of the model, rebuilt only when the number of layers changes.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    shape: Option<Shape>,
+}
+
+impl Scratch {
+    fn shape(&mut self, layers: u32) -> &Shape {
+        if self.shape.as_ref().is_none_or(|shape| shape.layers != layers) {
+            self.shape = Some(Shape::new(layers));
+        }
+        self.shape.as_ref().expect("Invariant: just made")
+    }
+}
+
+/// The best placement of `instance` by the order of design §4.2.
+///
+/// # Errors
+/// No placement fits memory, or none that fits meets the SLO budget (or none was found before the node cap: then
+/// [`NoPlan::node_cap_hit`]).
+pub fn search(instance: &Instance, scratch: &mut Scratch) -> Result<Plan, NoPlan> {
+    let problem = Problem::new(instance, scratch.shape(instance.layers));
+    let requests = problem.requests();
+    if problem.need <= 0 {
+        let choice = vec![0; requests];
+        let forecast_ns = problem.forecast_ns(&choice);
+        return if forecast_ns <= problem.t_max_ns() {
+            Ok(Plan::new(&problem, &choice, 1))
+        } else {
+            Err(NoPlan::new(&problem, Infeasible::Slo, 1))
+        };
+    }
+    if instance.uniform {
+        return uniform(&problem);
+    }
+    let order = Order::by_efficiency(&problem, Symmetry::SameSize);
+    if order.most_freed(0) < problem.need {
+        return Err(NoPlan::new(&problem, Infeasible::Memory, 1));
+    }
+    Stages::new(&problem, &order).run(&order)
+}
+
+/// One common distance: as many placements as candidates, all looked at.
+fn uniform(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
+    let candidates = problem.shape.candidates();
+    let fitting = (0..candidates)
+        .map(|candidate| vec![candidate; problem.requests()])
+        .filter(|choice| problem.freed_blocks(choice) >= problem.need);
+    let mut reason = Infeasible::Memory;
+    let mut best: Option<([u64; 3], Vec<usize>)> = None;
+    for choice in fitting {
+        reason = Infeasible::Slo;
+        let forecast_ns = problem.forecast_ns(&choice);
+        let key =
+            [whole_ns(forecast_ns), problem.copied_blocks(&choice), problem.changed_layers(&choice)];
+        if forecast_ns <= problem.t_max_ns() && best.as_ref().is_none_or(|(least, _)| key < *least) {
+            best = Some((key, choice));
+        }
+    }
+    let nodes = candidates as u64;
+    match best {
+        Some((_, choice)) => Ok(Plan::new(problem, &choice, nodes)),
+        None => Err(NoPlan::new(problem, reason, nodes)),
+    }
+}
+
+/// The stages 2 to 6 of one search.
+struct Stages<'p> {
+    problem: &'p Problem<'p>,
+    limits: Limits,
+    /// The best placement so far, one candidate per request; none while no one meets the SLO budget.
+    incumbent: Option<Vec<usize>>,
+    /// No placement has a lower forecast, nanoseconds.
+    least_ns: f64,
+    nodes: u64,
+    /// The stage in which the node cap was hit.
+    capped: Option<Goal>,
+}
+
+impl<'p> Stages<'p> {
+    fn new(problem: &'p Problem<'p>, order: &Order) -> Self {
+        let mut limits = Limits::none(problem);
+        limits.set_step(problem, problem.t_max_ns());
+        let least_ns = order.least_forecast_ns(problem);
+        Stages { problem, limits, incumbent: None, least_ns, nodes: 1, capped: None }
+    }
+
+    fn run(mut self, order: &Order) -> Result<Plan, NoPlan> {
+        if self.least_ns <= self.problem.t_max_ns() {
+            let start = start::heuristic(self.problem, order);
+            let start_ns = self.problem.forecast_ns(&start);
+            if start_ns <= self.limits.step_ns() {
+                self.incumbent = Some(start);
+            }
+            self.least_forecast(order);
+        }
+        if self.incumbent.is_none() {
+            let mut none = NoPlan::new(self.problem, Infeasible::Slo, self.nodes);
+            none.node_cap_hit = self.capped.is_some();
+            return Err(none);
+        }
+        self.fewest_copied_blocks(order);
+        let changes_count = self.problem.instance.requests.iter().any(|r| r.resident_layers.is_some());
+        if changes_count && self.capped.is_none() {
+            self.fewest_changes(&Order::by_efficiency(self.problem, Symmetry::SameSizeAndLayout));
+        }
+        if self.capped.is_none() {
+            self.first_in_order(&Order::of_instance(self.problem));
+        }
+        let incumbent = self.incumbent.as_deref().expect("Invariant: the stages keep the incumbent");
+        let mut plan = Plan::new(self.problem, incumbent, self.nodes);
+        plan.optimal = self.capped.is_none();
+        if self.capped == Some(Goal::Step) {
+            let forecast_ns = self.problem.forecast_ns(incumbent);
+            plan.gap = ((forecast_ns - self.least_ns) / forecast_ns).max(0.0);
+        }
+        Ok(plan)
+    }
+
+    fn least_forecast(&mut self, order: &Order) {
+        let floor = whole_ns(self.least_ns);
+        if let Some(incumbent) = &self.incumbent {
+            let whole = whole_ns(self.problem.forecast_ns(incumbent));
+            if whole > floor {
+                let below = longest_rounding_to(whole - 1).min(self.problem.t_max_ns());
+                self.limits.set_step(self.problem, below);
+                self.descend(order, Goal::Step, floor);
+            }
+        } else {
+            self.descend(order, Goal::Step, floor);
+        }
+        if let Some(incumbent) = &self.incumbent {
+            let whole = whole_ns(self.problem.forecast_ns(incumbent));
+            let limit = longest_rounding_to(whole).min(self.problem.t_max_ns());
+            self.limits.set_step(self.problem, limit);
+        }
+    }
+
+    fn fewest_copied_blocks(&mut self, order: &Order) {
+        let copied = |stages: &Self| stages.incumbent.as_ref().map(|c| stages.problem.copied_blocks(c));
+        let floor = order.fewest_copied(0, self.problem.need);
+        let now = copied(self).expect("Invariant: there is an incumbent");
+        if now > floor && self.capped.is_none() {
+            self.limits.copied = now - 1;
+            self.descend(order, Goal::Copied, floor);
+        }
+        self.limits.copied = copied(self).expect("Invariant: there is an incumbent");
+    }
+
+    fn fewest_changes(&mut self, order: &Order) {
+        let changes = |stages: &Self| stages.incumbent.as_ref().map(|c| stages.problem.changed_layers(c));
+        let floor = order.fewest_changes(0, self.problem.need, self.limits.copied);
+        let now = changes(self).expect("Invariant: there is an incumbent");
+        if now > floor {
+            self.limits.changes = now - 1;
+            self.descend(order, Goal::Changes, floor);
+        }
+        self.limits.changes = changes(self).expect("Invariant: there is an incumbent");
+    }
+
+    fn first_in_order(&mut self, order: &Order) {
+        self.descend(order, Goal::First, 0);
+    }
+
+    /// Searches for `goal` under the limits; `floor` is a value of the goal's criterion that no placement beats.
+    fn descend(&mut self, order: &Order, goal: Goal, floor: u64) {
+        let cap = self.problem.instance.node_cap.saturating_sub(self.nodes);
+        let limits = self.limits.clone();
+        let mut tree = Tree::new(self.problem, order, goal, floor, limits, self.incumbent.as_deref(), cap);
+        if tree.descend() == ControlFlow::Break(Stop::NodeCap) {
+            self.capped = Some(goal);
+        }
+        self.nodes += tree.nodes;
+        if let Some(better) = tree.best {
+            self.incumbent = Some(better);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{brute_force, samples};
+    use super::*;
+
+    /// What two answers must agree on: everything but how they were found.
+    fn answer(result: Result<Plan, NoPlan>) -> Result<Plan, NoPlan> {
+        match result {
+            Ok(plan) => Ok(Plan { nodes: 0, ..plan }),
+            Err(none) => Err(NoPlan { nodes: 0, ..none }),
+        }
+    }
+
+    #[test]
+    fn the_search_is_brute_force_to_the_last_tie() {
+        let mut scratch = Scratch::default();
+        // (requests, layers): at most 20^3 or 10^4 placements each
+        for (requests, layers, seeds) in
+            [(1, 1, 20), (2, 2, 300), (5, 4, 300), (3, 9, 300), (5, 12, 150), (4, 16, 100), (4, 32, 40), (3, 80, 20)]
+        {
+            for seed in 0..seeds {
+                let instance = samples::small(requests, layers, seed);
+                let found = answer(search(&instance, &mut scratch));
+                assert_eq!(found, answer(brute_force::solve(&instance)), "{instance:#?}");
+                if requests <= 4 && layers <= 32 {
+                    let instance = samples::hard(requests, layers, seed);
+                    let found = answer(search(&instance, &mut scratch));
+                    assert_eq!(found, answer(brute_force::solve(&instance)), "{instance:#?}");
+                }
+            }
+        }
+    }
+}
