@@ -25,6 +25,8 @@ pub mod model;
 
 pub mod cost;
 pub mod deposit;
+pub mod memory;
+pub mod random;
 pub mod record;
 pub mod trace;
 
@@ -34,6 +36,8 @@ pub mod server;
 pub mod planner;
 
 pub mod policy;
+
+pub mod engine;
 
 pub mod report;
 
