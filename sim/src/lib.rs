@@ -25,6 +25,8 @@ pub mod model;
 
 pub mod cost;
 pub mod deposit;
+pub mod memory;
+pub mod random;
 pub mod record;
 pub mod trace;
 
@@ -42,6 +44,7 @@ pub mod metrics;
 mod script;
 pub mod steps;
 pub mod timeline;
+pub mod engine;
 
 pub mod report;
 

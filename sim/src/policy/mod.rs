@@ -6,6 +6,12 @@
 //!
 //! Architecture invariant: no policy knows the engine, a file or a metric.
 
+pub mod admission;
+pub mod fixed;
+pub mod heuristic;
+pub mod orbitflow;
+pub mod registry;
+pub mod uniform;
 mod view;
 
 pub use view::{LiveRequest, Measured, RunState, Stage, View, WaitingRequest};

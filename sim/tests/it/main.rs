@@ -2,12 +2,16 @@
 
 mod cli_errors;
 mod cli_step;
+mod engine;
+mod feedback;
 mod golden_plan;
 mod golden_step;
 mod pipeline_laws;
 mod plots;
 mod profiles;
+mod random_scenarios;
 mod real_traces;
 mod scenario_errors;
 mod scenarios;
+mod servers;
 mod traces;

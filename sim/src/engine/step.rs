@@ -1,0 +1,434 @@
+//! One prefill step or one decode step: from a checked layout to time, tokens and records (design §3.4, §3.5).
+
+use super::{Engine, Setup};
+use crate::ids::{Layer, RequestId};
+use crate::model::LayerSet;
+use crate::pipeline::{
+    self, CopyTimes, LayerTimes, Scratch, StepRequest, StepTiming, StepWork, prefix_forecast,
+};
+use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
+use crate::random::{self, Stream};
+use crate::record::{MemoryUse, Record, Sink, Snapshot, StepKind, StepRecord, Trigger};
+use crate::server::{Noise, Planning, Restore, WriteBack};
+use crate::units::{Bytes, SimDuration, TOKENS_PER_BLOCK};
+
+/// Memory that is kept from step to step, so that a step allocates nothing.
+#[derive(Default)]
+pub struct Buffers {
+    scratch: Scratch,
+    copies: Vec<Copies>,
+    delivered: Vec<RequestId>,
+    noisy: Vec<SimDuration>,
+    snapshot: Vec<MemoryUse>,
+}
+
+/// The host→device copies of one running request in one step.
+#[derive(Clone, Copy)]
+struct Copies {
+    request: RequestId,
+    /// Copied before the step (blocking restores).
+    before: LayerSet,
+    /// Copied within the step.
+    within: LayerSet,
+    /// Those of `within` that stay.
+    kept: LayerSet,
+    bytes: Bytes,
+    time: SimDuration,
+}
+
+/// What the running requests ask of the next decode step.
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    requests: u32,
+    context_tokens: u64,
+    gpu_blocks: u64,
+}
+
+impl<S: Sink> Engine<'_, S> {
+    /// Processes the prompts of `newcomers`; the step ends with the first token of each.
+    pub(super) fn prefill(&mut self, newcomers: &[RequestId]) {
+        let Setup { truth, server, footprint, .. } = self.setup;
+        let prompts: Vec<u64> = newcomers.iter().map(|id| self.request(*id).prompt_tokens).collect();
+        let written = footprint.block_bytes * (prompts.iter().sum::<u64>() * u64::from(footprint.layers));
+        let written = Bytes::new(written.get() / TOKENS_PER_BLOCK);
+        let mut duration = truth.prefill(prompts);
+        if server.switches.write_back == WriteBack::Link {
+            duration = duration.max(truth.d2h.rate.transfer_time(written));
+        }
+        let used = self.live.iter().filter(|r| r.is_running()).map(|r| self.held(r)).sum();
+        self.gpu.set_used(used);
+        self.inspect_memory(|r| if r.generated == 0 { r.prompt_tokens } else { r.context() - 1 });
+        let record = StepRecord {
+            prefill: duration,
+            duration,
+            running: newcomers.len() as u32,
+            d2h: written,
+            ..self.blank_step(StepKind::Prefill)
+        };
+        self.now += duration;
+        for request in self.live.iter_mut().filter(|request| request.generated == 0) {
+            request.generated = 1;
+            request.playback = crate::deposit::Playback::start(self.now);
+        }
+        self.live_set_changed = true;
+        self.close_step(&record, newcomers);
+    }
+
+    /// Layer-blocks a running request holds between steps; a newcomer holds its prompt.
+    fn held(&self, request: &LiveRequest) -> u64 {
+        let blocks = if request.generated == 0 {
+            crate::units::blocks_for_tokens(request.prompt_tokens)
+        } else {
+            request.held_blocks()
+        };
+        self.need(request.placement, blocks)
+    }
+
+    /// Asks the policy until its layout fits, then decodes one token for every running request.
+    pub(super) fn decode(&mut self) {
+        let mut planning = SimDuration::ZERO;
+        let mut trigger = None;
+        let (decision, batch) = loop {
+            self.cap_outgrown();
+            if self.live.is_empty() {
+                return;
+            }
+            let decision = self.ask(Stage::Decode);
+            let (solving, why) = self.note_plan(&decision);
+            planning += solving;
+            trigger = why.or(trigger);
+            if let Some(run) = &decision.run {
+                self.set_running(run);
+            }
+            match self.apply_if_it_fits(&decision) {
+                Some(batch) if self.grow_host() => break (decision, batch),
+                // No host memory for the new rows: the last admitted running request ends capped.
+                Some(_) => self.cap_last_running(),
+                None => {
+                    self.sink.record(&Record::PlacementRefused { at: self.now });
+                    let victim = self.with_view(Stage::Decode, None, |policy, view| policy.preempt(view));
+                    self.preempt(victim);
+                }
+            }
+            if self.live.is_empty() {
+                return;
+            }
+        };
+        if decision.refused {
+            self.note_refusal();
+        }
+        self.live_set_changed = false;
+        self.execute(&decision, batch, planning, trigger);
+    }
+
+    /// Applies the decision's layouts if the step then fits the pool; otherwise changes nothing.
+    fn apply_if_it_fits(&mut self, decision: &Decision) -> Option<Batch> {
+        let mut batch = Batch::default();
+        for request in self.live.iter().filter(|request| request.is_running()) {
+            let placement = if decision.placements.is_empty() {
+                request.placement
+            } else {
+                let changed = decision.placements.iter().find(|(id, _)| *id == request.id);
+                changed.map_or(request.placement, |(_, placement)| *placement)
+            };
+            batch.requests += 1;
+            batch.context_tokens += request.context();
+            batch.gpu_blocks += self.need(placement, request.blocks());
+        }
+        if !self.gpu.fits(batch.gpu_blocks) {
+            return None;
+        }
+        for (id, placement) in &decision.placements {
+            self.place(*id, *placement);
+        }
+        self.gpu.set_used(batch.gpu_blocks);
+        Some(batch)
+    }
+
+    /// Takes host memory for the rows that the running requests are about to write; false, and nothing taken, if
+    /// there is not enough.
+    fn grow_host(&mut self) -> bool {
+        let growing =
+            self.live.iter().filter(|r| r.is_running() && r.blocks() > r.held_blocks()).count() as u64;
+        let more = self.host_bytes(growing);
+        let fits = self.host.fits(more);
+        if fits {
+            self.host.take(more);
+        }
+        fits
+    }
+
+    fn cap_last_running(&mut self) {
+        let last = self.live.iter().rposition(LiveRequest::is_running).expect("Invariant: someone runs");
+        let request = self.live.remove(last);
+        self.end(request, &Record::Capped { at: self.now, request: request.id });
+    }
+
+    fn execute(
+        &mut self,
+        decision: &Decision,
+        batch: Batch,
+        planning: SimDuration,
+        trigger: Option<Trigger>,
+    ) {
+        let Setup { truth, server, footprint, .. } = self.setup;
+        let switches = &server.switches;
+        let noise = switches.noise;
+        let mut work = std::mem::take(&mut self.work);
+        self.collect_copies(&mut work.copies);
+        let layer_compute =
+            truth.layer_compute(batch.context_tokens, batch.requests).scale(self.compute_noise(noise));
+        let timing = self.time_of(&mut work, layer_compute, noise);
+        let restore: SimDuration = work
+            .copies
+            .iter()
+            .flat_map(|copies| copies.before.iter().map(move |layer| (copies, layer)))
+            .map(|(copies, layer)| copies.time.scale(self.copy_noise(noise, copies.request, layer)))
+            .sum();
+
+        let mut record = self.blank_step(StepKind::Decode);
+        let mut copied = 0;
+        for copies in &work.copies {
+            let restored = copies.before.len() + copies.kept.len();
+            let fetched = copies.within.len() - copies.kept.len();
+            copied += u64::from(copies.within.len());
+            record.h2d_restore += copies.bytes * u64::from(restored);
+            record.h2d_prefetch += copies.bytes * u64::from(fetched);
+        }
+        let plain = record.h2d_restore == Bytes::ZERO;
+        let anything = record.h2d_prefetch != Bytes::ZERO || !plain;
+        let intercept = if anything { truth.link_intercept } else { SimDuration::ZERO };
+        record.compute = timing.compute + truth.tail;
+        record.stall = timing.stall() + intercept;
+        record.restore = restore;
+        record.planning = match switches.planning {
+            Planning::Synchronous => planning,
+            Planning::Ahead => planning.saturating_sub(self.last_step),
+            Planning::Free => SimDuration::ZERO,
+        };
+        record.duration = record.compute + record.stall + record.restore + record.planning;
+        record.forecast = decision.forecast.filter(|_| plain);
+        record.running = batch.requests;
+        record.trigger = trigger;
+        let token = Bytes::new(footprint.block_bytes.get() / TOKENS_PER_BLOCK);
+        record.d2h = token * (u64::from(batch.requests) * u64::from(footprint.layers));
+        self.measured = Some(Measured {
+            plain,
+            compute: timing.compute,
+            copy: timing.copy,
+            context_tokens: batch.context_tokens,
+            requests: batch.requests,
+            copies: copied,
+            copied: record.h2d_prefetch,
+        });
+
+        self.now += record.duration;
+        work.delivered.clear();
+        for request in self.live.iter_mut().filter(|request| request.is_running()) {
+            request.missing = LayerSet::EMPTY;
+            request.generated += 1;
+            request.playback.deliver(self.now, request.slo);
+            work.delivered.push(request.id);
+        }
+        let delivered = std::mem::take(&mut work.delivered);
+        self.work = work;
+        self.close_step(&record, &delivered);
+        self.work.delivered = delivered;
+    }
+
+    /// Which layers of whom come over the link, before the step and within it.
+    fn collect_copies(&self, all: &mut Vec<Copies>) {
+        let Setup { truth, server, footprint, .. } = self.setup;
+        all.clear();
+        for request in self.live.iter().filter(|request| request.is_running()) {
+            let (before, kept) = match server.switches.restore {
+                Restore::Blocking => (request.missing, LayerSet::EMPTY),
+                Restore::Lazy => (LayerSet::EMPTY, request.missing),
+            };
+            let within = request.placement.offloaded.union(kept);
+            if !within.is_empty() || !before.is_empty() {
+                let bytes = footprint.block_bytes * request.blocks();
+                let time = truth.h2d.copy_time(bytes);
+                all.push(Copies { request: request.id, before, within, kept, bytes, time });
+            }
+        }
+    }
+
+    /// The decode part of the step: end of layer L.
+    fn time_of(&mut self, work: &mut Buffers, layer_compute: SimDuration, noise: Noise) -> StepTiming {
+        let layers = self.setup.footprint.layers;
+        let Buffers { scratch, copies, noisy, .. } = work;
+        noisy.clear();
+        if noise.copy_cv > 0.0 {
+            for copies in copies.iter() {
+                noisy.extend(
+                    Layer::all(layers)
+                        .map(|layer| copies.time.scale(self.copy_noise(noise, copies.request, layer))),
+                );
+            }
+        }
+        let requests: Vec<StepRequest<'_>> = copies
+            .iter()
+            .enumerate()
+            .filter(|(_, copies)| !copies.within.is_empty())
+            .map(|(index, copies)| StepRequest {
+                fetched: copies.within,
+                copy: if noisy.is_empty() {
+                    CopyTimes::Same(copies.time)
+                } else {
+                    let first = index * layers as usize;
+                    CopyTimes::PerLayer(&noisy[first..first + layers as usize])
+                },
+            })
+            .collect();
+        let switches = &self.setup.server.switches;
+        let step = StepWork {
+            layers,
+            compute: LayerTimes::Same(layer_compute),
+            requests: &requests,
+            slots: self.slots,
+            order: switches.copy_order,
+        };
+        let write = match switches.write_back {
+            WriteBack::Free => None,
+            WriteBack::Link => Some(self.layer_write()),
+        };
+        if self.sink.inspects() {
+            self.inspect_step(&step, write);
+        }
+        pipeline::step(&step, self.now, write.map(|write| (&mut self.write_back, write)), scratch)
+    }
+
+    /// Time of the write-through of one layer: one token of every running request.
+    fn layer_write(&self) -> SimDuration {
+        let running = self.live.iter().filter(|request| request.is_running()).count() as u64;
+        let token = self.setup.footprint.block_bytes.get() / TOKENS_PER_BLOCK;
+        self.setup.truth.d2h.copy_time(Bytes::new(token * running))
+    }
+
+    fn compute_noise(&self, noise: Noise) -> f64 {
+        self.factor(noise.compute_cv, &[self.steps])
+    }
+
+    fn copy_noise(&self, noise: Noise, request: RequestId, layer: Layer) -> f64 {
+        self.factor(noise.copy_cv, &[self.steps, u64::from(request.0) + 1, u64::from(layer.0)])
+    }
+
+    fn factor(&self, cv: f64, parts: &[u64]) -> f64 {
+        if cv == 0.0 {
+            1.0
+        } else {
+            random::lognormal_mean_one(cv, &mut random::keyed(self.setup.server.seed, Stream::Noise, parts))
+        }
+    }
+
+    /// A step record with what does not depend on the kind of step.
+    fn blank_step(&self, kind: StepKind) -> StepRecord {
+        StepRecord {
+            index: self.steps,
+            kind,
+            start: self.now,
+            duration: SimDuration::ZERO,
+            compute: SimDuration::ZERO,
+            stall: SimDuration::ZERO,
+            prefill: SimDuration::ZERO,
+            restore: SimDuration::ZERO,
+            planning: SimDuration::ZERO,
+            forecast: None,
+            running: 0,
+            paused: self.live.iter().filter(|r| matches!(r.state, RunState::Paused { .. })).count() as u32,
+            waiting: (self.waiting.len() + self.preempted.len()) as u32,
+            gpu_blocks: self.gpu.used(),
+            host_bytes: self.host.used(),
+            h2d_prefetch: Bytes::ZERO,
+            h2d_restore: Bytes::ZERO,
+            d2h: Bytes::ZERO,
+            trigger: None,
+        }
+    }
+
+    /// Emits the step that has just ended and whoever made its last token in it.
+    fn close_step(&mut self, record: &StepRecord, delivered: &[RequestId]) {
+        self.last_step = record.duration;
+        self.preempted_since_step = 0;
+        self.steps += 1;
+        self.step_clock += 1;
+        self.sink.record(&Record::Step { step: record, delivered });
+        let mut index = 0;
+        while index < self.live.len() {
+            let request = self.live[index];
+            if request.generated == self.request(request.id).output_tokens {
+                self.live.remove(index);
+                self.end(request, &Record::Finished { at: self.now, request: request.id });
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn inspect_memory(&mut self, context: impl Fn(&LiveRequest) -> u64) {
+        if self.sink.inspects() {
+            self.emit_snapshot(context, None, SimDuration::ZERO, 0.0);
+        }
+    }
+
+    fn inspect_step(&mut self, work: &StepWork<'_>, write: Option<SimDuration>) {
+        let mut write_back = self.write_back.clone();
+        let (timing, timeline) =
+            pipeline::timeline(work, self.now, write.map(|write| (&mut write_back, write)));
+        let layer_s = match work.compute {
+            LayerTimes::Same(time) => time.as_secs_f64(),
+            LayerTimes::PerLayer(times) => {
+                times.iter().map(|time| time.as_secs_f64()).sum::<f64>() / times.len() as f64
+            }
+        };
+        let copies: Option<Vec<(LayerSet, f64)>> = work
+            .requests
+            .iter()
+            .map(|request| match request.copy {
+                CopyTimes::Same(time) => Some((request.fetched, time.as_secs_f64())),
+                CopyTimes::PerLayer(_) => None,
+            })
+            .collect();
+        let forecast = copies.map_or(0.0, |copies| prefix_forecast(work.layers, layer_s, &copies));
+        self.emit_snapshot(LiveRequest::context, Some(&timeline), timing.step, forecast);
+    }
+
+    fn emit_snapshot(
+        &mut self,
+        context: impl Fn(&LiveRequest) -> u64,
+        timeline: Option<&crate::record::StepTimeline>,
+        decode: SimDuration,
+        prefix_forecast_s: f64,
+    ) {
+        let mut uses = std::mem::take(&mut self.work.snapshot);
+        uses.clear();
+        uses.extend(self.live.iter().chain(&self.preempted).map(|request| {
+            let live = self.live.iter().any(|live| live.id == request.id);
+            let running = live && request.is_running();
+            let tokens = if running { context(request) } else { request.context() - 1 };
+            let blocks = crate::units::blocks_for_tokens(tokens);
+            MemoryUse {
+                request: request.id,
+                gpu_blocks: if running { self.need(request.placement, blocks) } else { 0 },
+                host_bytes: self.host_bytes(blocks),
+                context: tokens,
+                placement: request.placement,
+                running,
+            }
+        }));
+        self.sink.inspect(&Snapshot {
+            gpu_blocks: self.gpu.used(),
+            gpu_capacity: self.gpu.capacity(),
+            host_bytes: self.host.used(),
+            host_capacity: self.host.capacity(),
+            requests: &uses,
+            waiting: self.waiting.len() as u32,
+            preempted: self.preempted.len() as u32,
+            timeline,
+            decode,
+            prefix_forecast_s,
+        });
+        self.work.snapshot = uses;
+    }
+}

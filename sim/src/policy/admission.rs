@@ -1,0 +1,141 @@
+//! Admission in order of arrival, making room among the running ones where the server allows it (design §3.5.2).
+//!
+//! Preempted requests stand before all waiting ones and block admission behind them. A newcomer is admitted if it
+//! fits at its densest candidate; until the policy is next asked it gets the least-offloading one that fits.
+
+use super::{Admit, Decision, View};
+use crate::ids::RequestId;
+use crate::model::Placement;
+use crate::server::Admission;
+use crate::units::{Bytes, blocks_for_tokens};
+
+/// A newcomer that has been let in, with the blocks per layer it must have room for.
+struct Newcomer {
+    request: RequestId,
+    /// Blocks per resident layer, spare included.
+    resident_blocks: u64,
+    /// Blocks per staging slot.
+    staging_blocks: u64,
+}
+
+impl Newcomer {
+    fn need(&self, view: &View<'_>, placement: Placement, slots: u32) -> u64 {
+        u64::from(placement.resident(view.layers)) * self.resident_blocks
+            + view.staging(placement, self.staging_blocks, slots)
+    }
+}
+
+/// Admits in order of arrival whoever fits. `candidates` are the placements the method may use, least offloading
+/// first; the last one is the densest, where `a` layers stay (design §3.5.2).
+pub fn first_come_first_served(view: &View<'_>, candidates: &[Placement], slots: u32) -> Decision {
+    let densest = *candidates.last().expect("Invariant: a method has at least one placement");
+    let free_slots = view.server.batch_size as usize - view.live.len();
+    let used: u64 = view.running().map(|r| view.gpu_need(r.placement, r.held_blocks(), slots)).sum();
+    let free = view.server.gpu_blocks.saturating_sub(used);
+    let reclaimable: u64 = match view.server.switches.admission {
+        Admission::Free => 0,
+        Admission::Reclaimable => view
+            .running()
+            .map(|r| {
+                let now = view.gpu_need(r.placement, r.held_blocks(), slots);
+                now.saturating_sub(view.gpu_need(densest, r.held_blocks(), slots))
+            })
+            .sum(),
+    };
+    let newcomers = choose(view, densest, slots, free_slots, free + reclaimable);
+    if newcomers.is_empty() {
+        return Decision::default();
+    }
+    let mut decision = Decision::default();
+    let mut reserved: u64 = newcomers.iter().map(|n| n.need(view, densest, slots)).sum();
+    let mut free = free + make_room(view, candidates, slots, reserved.saturating_sub(free), &mut decision);
+    for newcomer in &newcomers {
+        reserved -= newcomer.need(view, densest, slots);
+        let placement = candidates
+            .iter()
+            .copied()
+            .find(|candidate| newcomer.need(view, *candidate, slots) + reserved <= free)
+            .unwrap_or(densest);
+        free -= newcomer.need(view, placement, slots);
+        decision.admit.push(Admit { request: newcomer.request, placement });
+    }
+    decision
+}
+
+/// Who gets in, first preempted, then waiting, while slots, GPU budget, host memory and the prefill step last.
+fn choose(view: &View<'_>, densest: Placement, slots: u32, free_slots: usize, budget: u64) -> Vec<Newcomer> {
+    let mut left = budget;
+    let mut newcomers: Vec<Newcomer> = Vec::new();
+    let mut take = |newcomer: Newcomer, newcomers: &mut Vec<Newcomer>| {
+        let need = newcomer.need(view, densest, slots);
+        let fits = newcomers.len() < free_slots && need <= left;
+        if fits {
+            left -= need;
+            newcomers.push(newcomer);
+        }
+        fits
+    };
+    let idle = view.running().next().is_none();
+    for request in view.preempted {
+        // One spare block, or it is preempted again at once; with nothing running it is not asked for.
+        let spare = if idle && newcomers.is_empty() { 0 } else { 16 };
+        let newcomer = Newcomer {
+            request: request.id,
+            resident_blocks: blocks_for_tokens(request.context() + spare),
+            staging_blocks: request.blocks(),
+        };
+        if !take(newcomer, &mut newcomers) {
+            return newcomers;
+        }
+    }
+    if !view.server.switches.admit_past_paused && view.paused().next().is_some() {
+        return newcomers;
+    }
+    let mut prefill_tokens = 0;
+    let mut host = view.host_used;
+    for request in view.waiting {
+        let blocks = blocks_for_tokens(request.prompt_tokens);
+        prefill_tokens += request.prompt_tokens;
+        host += view.block_bytes * (blocks * u64::from(view.layers));
+        let fits_elsewhere = view.server.max_context.is_none_or(|most| prefill_tokens <= most)
+            && view.server.host_kv.is_none_or(|most: Bytes| host <= most);
+        let newcomer = Newcomer { request: request.id, resident_blocks: blocks, staging_blocks: blocks };
+        if !fits_elsewhere || !take(newcomer, &mut newcomers) {
+            break;
+        }
+    }
+    newcomers
+}
+
+/// Takes at least `missing` layer-blocks from the running requests: the last admitted one goes candidate by candidate
+/// to the densest, then the one before it. Returns what was taken.
+fn make_room(
+    view: &View<'_>,
+    candidates: &[Placement],
+    slots: u32,
+    missing: u64,
+    decision: &mut Decision,
+) -> u64 {
+    let mut taken = 0;
+    for request in view.running().rev() {
+        if taken >= missing {
+            break;
+        }
+        let before = view.gpu_need(request.placement, request.held_blocks(), slots);
+        let mut after = (before, request.placement);
+        for candidate in candidates {
+            let need = view.gpu_need(*candidate, request.held_blocks(), slots);
+            if taken + (before - after.0) >= missing {
+                break;
+            }
+            if need < after.0 {
+                after = (need, *candidate);
+            }
+        }
+        if after.1 != request.placement {
+            taken += before - after.0;
+            decision.placements.push((request.id, after.1));
+        }
+    }
+    taken
+}

@@ -1,0 +1,56 @@
+//! `heuristic` "Dynamic heuristic": one distance for all, the fewest offloaded layers that fit the actual lengths,
+//! chosen again in every step (facts E.3).
+//!
+//! With `S = Σ_r (ceil(c_r/16) + 2)` and the pool of `P` layer-blocks: `G = min(L, floor(P/S))` layers stay,
+//! `off = L − G`; `off = 0` is resident, otherwise `d = max(1, floor(L/off) − 1)`. The pool is the one less charged
+//! staging as soon as anything is offloaded. The distance is used as it is, even when it is not the widest.
+
+use super::{Decision, Policy, Stage, View, admission, uniform};
+use crate::model::{Distance, Placement};
+
+/// The dynamic heuristic.
+pub struct Heuristic;
+
+impl Policy for Heuristic {
+    fn decide(&mut self, view: &View<'_>) -> Decision {
+        match view.stage {
+            Stage::Admit => {
+                admission::first_come_first_served(view, &placements(view.layers), view.server.switches.slots)
+            }
+            Stage::Decode => place(view),
+        }
+    }
+
+    fn fewest_resident(&self, layers: u32) -> u32 {
+        layers - layers / 2
+    }
+}
+
+/// The placements of every candidate distance, least offloading first.
+pub fn placements(layers: u32) -> Vec<Placement> {
+    Distance::candidates(layers).into_iter().map(|distance| Placement::at(distance, layers)).collect()
+}
+
+/// Places the running requests by the rule.
+pub fn place(view: &View<'_>) -> Decision {
+    let slots = view.server.switches.slots;
+    uniform::place(view, distance(view, slots), &Distance::candidates(view.layers), slots)
+}
+
+fn distance(view: &View<'_>, slots: u32) -> Distance {
+    let with_spare: u64 = view.running().map(|request| request.blocks() + 2).sum();
+    let layers = u64::from(view.layers);
+    let pool = view.server.gpu_blocks;
+    if layers * with_spare <= pool {
+        return Distance::Resident;
+    }
+    let staging: u64 = if view.server.switches.charge_staging {
+        view.running().map(|request| u64::from(slots) * request.blocks()).sum()
+    } else {
+        0
+    };
+    let stay = (pool.saturating_sub(staging) / with_spare).min(layers - 1);
+    let off = layers - stay;
+    let distance = (layers / off).saturating_sub(1).max(1);
+    Distance::At(u32::try_from(distance).expect("Invariant: a distance is at most the number of layers"))
+}

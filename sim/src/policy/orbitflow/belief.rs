@@ -1,0 +1,141 @@
+//! What the planner believes compute and copies cost, and how measured steps correct it (trigger (d), design §4.1).
+//!
+//! Compute and copies each have a factor on the profile's time. Plain decode steps whose measured compute or copy time
+//! is off the believed one by more than the tolerance, `replan_patience` in a row, multiply each factor by the
+//! square root of its own ratio measured/believed. Once it has started, a correction goes on until the rates are
+//! within **half** the tolerance: with the full one a belief 2× wrong would come to rest at 2^(1/8) = 9 % off, just inside
+//! 10 %, for ever.
+
+use crate::cost::CostModel;
+use crate::planner::PlannerSwitches;
+use crate::policy::Measured;
+use crate::units::Bytes;
+
+/// The believed costs of one batch, in seconds.
+pub struct Rates {
+    /// Compute of one layer.
+    pub layer_compute_s: f64,
+    /// Copy of one block.
+    pub block_copy_s: f64,
+    /// Latency of one copy.
+    pub copy_latency_s: f64,
+    /// Once per step that copies.
+    pub intercept_s: f64,
+    /// Once per step.
+    pub tail_s: f64,
+}
+
+/// A cost model and what has been learned about it.
+pub struct Belief {
+    cost: CostModel,
+    compute: Factor,
+    copy: Factor,
+    /// `None`: feedback is off.
+    tolerance: Option<f64>,
+    patience: u32,
+    /// Plain steps in a row that were off.
+    off: u32,
+    correcting: bool,
+}
+
+/// One correction factor and the sums it is corrected by.
+struct Factor {
+    value: f64,
+    measured_s: f64,
+    believed_s: f64,
+}
+
+impl Factor {
+    const ONE: Factor = Factor { value: 1.0, measured_s: 0.0, believed_s: 0.0 };
+
+    fn note(&mut self, measured_s: f64, believed_s: f64) {
+        self.measured_s += measured_s;
+        self.believed_s += believed_s;
+    }
+
+    fn forget(&mut self) {
+        (self.measured_s, self.believed_s) = (0.0, 0.0);
+    }
+
+    fn correct(&mut self) {
+        if self.measured_s > 0.0 && self.believed_s > 0.0 {
+            self.value *= (self.measured_s / self.believed_s).sqrt();
+        }
+    }
+}
+
+impl Belief {
+    /// Starts from `cost` as it is.
+    pub fn new(cost: CostModel, switches: &PlannerSwitches) -> Self {
+        Belief {
+            cost,
+            compute: Factor::ONE,
+            copy: Factor::ONE,
+            tolerance: switches.feedback.then_some(switches.replan_tolerance),
+            patience: switches.replan_patience,
+            off: 0,
+            correcting: false,
+        }
+    }
+
+    /// Factor on the profile's copy times.
+    pub fn copy_factor(&self) -> f64 {
+        self.copy.value
+    }
+
+    /// Factor on the profile's compute times.
+    pub fn compute_factor(&self) -> f64 {
+        self.compute.value
+    }
+
+    /// Believed costs of a batch of `requests` requests with `context_tokens` tokens in all.
+    pub fn rates(&self, context_tokens: u64, requests: u32, block_bytes: Bytes) -> Rates {
+        let compute = self.cost.compute_s(context_tokens, requests) * self.compute.value;
+        Rates {
+            layer_compute_s: compute / f64::from(self.cost.layers),
+            block_copy_s: self.copy.value * block_bytes.get() as f64 / self.cost.h2d.rate.get() as f64,
+            copy_latency_s: self.copy.value * self.cost.h2d.latency.as_secs_f64(),
+            intercept_s: self.cost.link_intercept.as_secs_f64(),
+            tail_s: self.cost.tail.as_secs_f64(),
+        }
+    }
+
+    /// Takes the last step's measured times; true if that corrected the factors, so that it is time to plan again.
+    pub fn learn(&mut self, measured: Option<Measured>, block_bytes: Bytes) -> bool {
+        let (Some(tolerance), Some(step)) = (self.tolerance, measured.filter(|step| step.plain)) else {
+            return false;
+        };
+        let rates = self.rates(step.context_tokens, step.requests, block_bytes);
+        let compute = (step.compute.as_secs_f64(), rates.layer_compute_s * f64::from(self.cost.layers));
+        let blocks = step.copied.get() as f64 / block_bytes.get() as f64;
+        let copy = (
+            step.copy.as_secs_f64(),
+            rates.copy_latency_s * step.copies as f64 + rates.block_copy_s * blocks,
+        );
+        let limit = if self.correcting { tolerance / 2.0 } else { tolerance };
+        let is_off =
+            |(measured, believed): (f64, f64)| believed > 0.0 && (measured / believed - 1.0).abs() > limit;
+        if !is_off(compute) && !is_off(copy) {
+            self.forget();
+            self.correcting = false;
+            return false;
+        }
+        self.compute.note(compute.0, compute.1);
+        self.copy.note(copy.0, copy.1);
+        self.off += 1;
+        if self.off < self.patience {
+            return false;
+        }
+        self.compute.correct();
+        self.copy.correct();
+        self.forget();
+        self.correcting = true;
+        true
+    }
+
+    fn forget(&mut self) {
+        self.off = 0;
+        self.compute.forget();
+        self.copy.forget();
+    }
+}

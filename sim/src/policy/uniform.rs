@@ -1,0 +1,37 @@
+//! One common distance for the whole batch: what fits, and what is taken when it does not (design §5).
+
+use super::{Decision, View};
+use crate::model::{Distance, Placement};
+
+/// Layer-blocks that the running requests take in the next step with `placement` for all of them.
+pub fn need(view: &View<'_>, placement: Placement, slots: u32) -> u64 {
+    view.running().map(|request| view.gpu_need(placement, request.blocks(), slots)).sum()
+}
+
+/// Gives every running request `distance`, or, if that does not fit, the next denser of `candidates` that does
+/// (least offloading first), counted as a refusal. If none fits the densest is given: the engine then preempts
+/// and asks again.
+pub fn place(view: &View<'_>, distance: Distance, candidates: &[Distance], slots: u32) -> Decision {
+    let wanted = Placement::at(distance, view.layers);
+    let fits = |placement| need(view, placement, slots) <= view.server.gpu_blocks;
+    let mut refused = false;
+    let placement = if fits(wanted) {
+        wanted
+    } else {
+        let denser =
+            candidates.iter().filter(|other| other.offloaded(view.layers) > distance.offloaded(view.layers));
+        let mut densest = wanted;
+        let fitting = denser.map(|other| Placement::at(*other, view.layers)).find(|other| {
+            densest = *other;
+            fits(*other)
+        });
+        refused = fitting.is_some();
+        fitting.unwrap_or(densest)
+    };
+    let placements = view
+        .running()
+        .filter(|request| request.placement != placement)
+        .map(|request| (request.id, placement))
+        .collect();
+    Decision { placements, refused, ..Decision::default() }
+}

@@ -1,0 +1,290 @@
+//! From a scenario to everything a run needs: trace read, profiles resolved, pool sized, SLOs set, assumptions noted.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{Contender, Prepared, RunError};
+use crate::cost::{self, CostModel, CostOptions, HardwareProfile};
+use crate::metrics::{ScaleSlo, Scoring};
+use crate::policy::registry;
+use crate::scenario::{GpuKv, LinkIntercept, Scenario, Source, TokenSlo, TraceSpec};
+use crate::server::{ServerConfig, SolverTime};
+use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace};
+use crate::units::{BytesPerSec, SimDuration};
+
+/// Resolves a scenario.
+///
+/// # Errors
+/// Whatever the scenario names and is not there or does not fit together.
+pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
+    let mut notes = Vec::new();
+    let contenders_profile = load_profile(scenario, "hardware", &scenario.hardware)?;
+    let truth = resolve(scenario, "hardware", &contenders_profile, scenario.link, Some(&mut notes))?;
+    let (belief, believed_profile) = match &scenario.planner_profile {
+        None => (truth.clone(), None),
+        Some(source) => {
+            let profile = load_profile(scenario, "planner_profile", source)?;
+            notes.push(format!("planners believe in {}, not in the true hardware", source.argument()));
+            (resolve(scenario, "planner_profile", &profile, None, None)?, Some(profile))
+        }
+    };
+    let trace = read_trace(scenario)?;
+    notes.extend(trace.notes.iter().cloned());
+    let batch_size = batch_size(scenario, &trace, &mut notes)?;
+    let gpu_blocks = gpu_blocks(scenario, &trace, &contenders_profile, &mut notes)?;
+    let server = ServerConfig {
+        batch_size,
+        gpu_blocks,
+        host_kv: scenario.host_kv,
+        max_context: scenario.trace.max_context,
+        switches: scenario.engine,
+        seed: scenario.seed,
+    };
+    notes.extend(assumptions(scenario, &trace));
+    let scoring = scoring(scenario, &truth, &server, &mut notes)?;
+    let contenders = contenders(scenario, &belief)?;
+    let digest = digest(scenario, &trace, &contenders_profile, believed_profile.as_ref());
+    Ok(Prepared {
+        name: scenario.name.clone(),
+        semantics: scenario.semantics.name(),
+        off_preset: scenario.off_preset(),
+        model: scenario.model.clone(),
+        trace,
+        truth,
+        server,
+        scoring,
+        contenders,
+        notes,
+        digest,
+    })
+}
+
+fn load_profile(scenario: &Scenario, key: &str, source: &Source) -> Result<HardwareProfile, RunError> {
+    cost::load(&source.argument()).map_err(|error| match source {
+        Source::Preset(_) => scenario.refuse(key, error.to_string(), None).into(),
+        Source::File(_) => RunError::Cost(error),
+    })
+}
+
+fn resolve(
+    scenario: &Scenario,
+    key: &str,
+    profile: &HardwareProfile,
+    link_rate: Option<BytesPerSec>,
+    notes: Option<&mut Vec<String>>,
+) -> Result<CostModel, RunError> {
+    let options = CostOptions {
+        link_rate,
+        link_intercept: match scenario.link_intercept {
+            LinkIntercept::Drop => cost::LinkIntercept::Drop,
+            LinkIntercept::PerStep => cost::LinkIntercept::PerStep,
+        },
+        prefill: scenario.prefill.map(|line| cost::PrefillLine {
+            base_s: line.base.as_secs_f64(),
+            per_token_s: line.per_token.as_secs_f64(),
+        }),
+        ..CostOptions::default()
+    };
+    let (model, said) = cost::resolve(profile, &scenario.model, &options)
+        .map_err(|error| RunError::from(scenario.refuse(key, error.to_string(), None)))?;
+    if let Some(notes) = notes {
+        notes.extend(said);
+    }
+    Ok(model)
+}
+
+fn read_trace(scenario: &Scenario) -> Result<Trace, RunError> {
+    let spec: &TraceSpec = &scenario.trace;
+    let format = match &spec.format {
+        None => None,
+        Some(name) => Some(name.parse::<Format>().map_err(|_| {
+            scenario.refuse("trace.format", format!("expected one of {}", Format::names()), None)
+        })?),
+    };
+    let arrivals = match &spec.arrivals {
+        None => None,
+        Some(text) => Some(
+            text.parse::<ArrivalProcess>()
+                .map_err(|error| scenario.refuse("trace.arrivals", error.to_string(), None))?,
+        ),
+    };
+    let options = ReadOptions {
+        format,
+        load: spec.load,
+        limit: spec.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        min_prompt_tokens: spec.min_prompt_tokens.unwrap_or(0),
+        step_time: spec.step_time,
+        arrivals,
+        seed: scenario.seed,
+    };
+    let trace = trace::read(Path::new(&spec.file), &options)?;
+    if trace.requests.is_empty() {
+        let problem = "expected at least one request after its filters";
+        return Err(scenario.refuse("trace.file", problem, None).into());
+    }
+    Ok(trace)
+}
+
+fn batch_size(scenario: &Scenario, trace: &Trace, notes: &mut Vec<String>) -> Result<u32, RunError> {
+    match (scenario.batch_size, trace.hints.batch_size) {
+        (Some(size), _) => {
+            notes.push(format!("batch_size {size} from the scenario"));
+            Ok(size)
+        }
+        (None, Some(size)) => {
+            notes.push(format!("batch_size {size} from the trace"));
+            Ok(size)
+        }
+        (None, None) => {
+            let hint = "add `batch_size = 16`: the most requests served at once".to_owned();
+            Err(scenario.refuse("batch_size", "expected a number: this trace does not say it", Some(hint)).into())
+        }
+    }
+}
+
+/// Layer-blocks of the GPU pool, and where the number came from.
+fn gpu_blocks(
+    scenario: &Scenario,
+    trace: &Trace,
+    profile: &HardwareProfile,
+    notes: &mut Vec<String>,
+) -> Result<u64, RunError> {
+    let layers = u64::from(scenario.model.layers);
+    let per_layer = |blocks: u64, from: &str, notes: &mut Vec<String>| {
+        notes.push(format!("gpu_kv_blocks {blocks} ({} layer-blocks) from {from}", blocks * layers));
+        blocks * layers
+    };
+    let blocks = match (scenario.gpu_kv, trace.hints.gpu_kv_blocks) {
+        (Some(GpuKv::BlocksPerLayer(blocks)), _) => per_layer(blocks, "the scenario", notes),
+        (Some(GpuKv::Bytes(bytes)), _) => {
+            let blocks = bytes.get() / scenario.model.block_bytes().get();
+            notes.push(format!("GPU KV pool of {bytes}, {blocks} layer-blocks, from the scenario"));
+            blocks
+        }
+        (None, Some(blocks)) => per_layer(blocks, "the trace", notes),
+        (None, None) => {
+            let hint = "set `gpu_kv` or `gpu_kv_blocks`".to_owned();
+            let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model)
+                .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), Some(hint)))?;
+            notes.push(format!(
+                "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations"
+            ));
+            blocks
+        }
+    };
+    if blocks < layers {
+        let problem = format!("expected room for at least one block per layer ({layers} layer-blocks)");
+        return Err(scenario.refuse("gpu_kv", problem, None).into());
+    }
+    Ok(blocks)
+}
+
+/// What a reader of the results must know of the model behind them.
+fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
+    let mut notes = Vec::new();
+    match scenario.engine.solver_time {
+        SolverTime::Fixed(SimDuration::ZERO) => notes.push("solver time: 0 (assumed)".to_owned()),
+        SolverTime::Fixed(time) => notes.push(format!("solver time: {time} per solve (assumed)")),
+        SolverTime::Table => notes.push("solver time: this program's own search, from `make bench`".to_owned()),
+    }
+    if let Some(longest) = trace.hints.max_model_len {
+        let enforced = match scenario.trace.max_context {
+            Some(limit) => format!("{limit} is enforced"),
+            None => "not enforced".to_owned(),
+        };
+        notes.push(format!("the trace names a max_model_len of {longest} tokens: {enforced}"));
+    }
+    if trace.requests.iter().any(|request| matches!(request.arrival, Arrival::Step(_))) {
+        notes.push(
+            "arrivals are in engine steps: the offered load per second depends on the policy (requests per minute \
+             are given for each)"
+                .to_owned(),
+        );
+    }
+    notes.push("one replica, no prefix cache, no speculative decoding; answer quality is not simulated".to_owned());
+    notes
+}
+
+/// The SLO of each scale (design §6): `compute(16·N, batch_size)` of the truth, N = blocks per layer of the pool.
+fn scoring(
+    scenario: &Scenario,
+    truth: &CostModel,
+    server: &ServerConfig,
+    notes: &mut Vec<String>,
+) -> Result<Scoring, RunError> {
+    let slo = |secs: f64| {
+        SimDuration::try_from_secs_f64(secs)
+            .map_err(|error| RunError::from(scenario.refuse("slo.scale", error.to_string(), None)))
+    };
+    let scales = match &scenario.slo.per_token {
+        TokenSlo::Absolute(slo) => {
+            notes.push(format!("SLO {slo} per token, absolute"));
+            vec![ScaleSlo { scale: 1.0, slo: *slo }]
+        }
+        TokenSlo::Scale(scales) => {
+            let per_layer = server.gpu_blocks / u64::from(scenario.model.layers);
+            let base = truth.compute_s(16 * per_layer, server.batch_size);
+            notes.push(format!(
+                "base SLO {:.3} ms per token: compute of a full, fully resident GPU ({} tokens, batch {})",
+                base * 1e3,
+                16 * per_layer,
+                server.batch_size
+            ));
+            let scaled = scales.iter().map(|scale| Ok(ScaleSlo { scale: *scale, slo: slo(base * scale)? }));
+            scaled.collect::<Result<_, RunError>>()?
+        }
+    };
+    Ok(Scoring { scales, ttft_slo: scenario.slo.ttft, warmup: scenario.warmup })
+}
+
+fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>, RunError> {
+    let mut contenders = Vec::new();
+    for (index, spec) in scenario.policies.iter().enumerate() {
+        let entry = registry::find(&spec.use_).ok_or_else(|| {
+            let known: Vec<&str> = registry::METHODS.iter().map(|entry| entry.key).collect();
+            let nearest = known
+                .iter()
+                .max_by(|a, b| {
+                    strsim::jaro_winkler(a, &spec.use_).total_cmp(&strsim::jaro_winkler(b, &spec.use_))
+                })
+                .map(|key| format!("did you mean `{key}`? `orbitflow list policies` lists them"));
+            let problem = format!("expected a policy: {}", known.join(", "));
+            scenario.refuse(&scenario.policy_key(index), problem, nearest)
+        })?;
+        let (method, switches, belief) = (entry.method, spec.planner.clone(), belief.clone());
+        let label = match &spec.label {
+            Some(label) => label.clone(),
+            None if spec.key != spec.use_ => spec.key.clone(),
+            None => entry.label.to_owned(),
+        };
+        contenders.push(Contender::new(&spec.key, &label, move || method.build(switches.clone(), &belief)));
+    }
+    Ok(contenders)
+}
+
+/// SHA-256 of everything that determines the results: switches and names, trace, profiles, this program's version.
+fn digest(
+    scenario: &Scenario,
+    trace: &Trace,
+    profile: &HardwareProfile,
+    believed: Option<&HardwareProfile>,
+) -> String {
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(scenario.digest_input());
+    hash.update(format!("{:?}\n", scenario.model));
+    for profile in [Some(profile), believed].into_iter().flatten() {
+        hash.update(serde_json::to_string(profile).expect("Invariant: a profile that was read can be written"));
+        hash.update("\n");
+    }
+    let mut line = String::new();
+    for request in &trace.requests {
+        line.clear();
+        writeln!(line, "{request:?}").expect("Invariant: a string takes any text");
+        hash.update(&line);
+    }
+    hash.update(format!("{:?}", trace.hints));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
