@@ -33,8 +33,8 @@ pub struct Finding {
 /// Least and most of a number whose key ends in a unit, in that unit. The first suffix that fits counts.
 const PLAUSIBLE: [(&str, f64, f64); 7] = [
     // A mobile SoC's flash to a rack of HBM.
-    ("_bytes_per_s", 1e6, 1e15),
-    ("_flops_per_s", 1e9, 1e19),
+    ("bytes_per_s", 1e6, 1e15),
+    ("flops_per_s", 1e9, 1e19),
     ("_s_per_token", 1e-12, 1e-2),
     ("_s_per_desc", 1e-10, 1e-1),
     ("mem_bytes", 1e8, 1e15),

@@ -13,12 +13,12 @@ pub enum CostError {
         hint: Option<String>,
     },
     /// The file is there but cannot be read.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: cannot be read: {reason}")]
     Unreadable {
         /// Path as given.
         file: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The text is no profile: broken JSON, unknown or missing keys, values of a wrong kind.
     #[error("{place}: {problem}{}", hint_line(hint))]

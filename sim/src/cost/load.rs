@@ -30,7 +30,7 @@ pub fn read(name: &str) -> Result<HardwareProfile, CostError> {
         let mut text = String::new();
         io::stdin()
             .read_to_string(&mut text)
-            .map_err(|source| CostError::Unreadable { file: "standard input".to_owned(), source })?;
+            .map_err(|reason| CostError::Unreadable { file: "standard input".to_owned(), reason })?;
         return parse("standard input", &text);
     }
     match std::fs::read_to_string(Path::new(name)) {
@@ -38,7 +38,7 @@ pub fn read(name: &str) -> Result<HardwareProfile, CostError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(CostError::Unknown { name: name.to_owned(), hint: preset_hint(name) })
         }
-        Err(source) => Err(CostError::Unreadable { file: name.to_owned(), source }),
+        Err(reason) => Err(CostError::Unreadable { file: name.to_owned(), reason }),
     }
 }
 
@@ -76,7 +76,7 @@ fn require_schema(file: &str, value: &Value) -> Result<(), CostError> {
         })
     };
     let Some(object) = value.as_object() else {
-        return refuse(".", "expected a JSON object, a hardware profile".to_owned(), "");
+        return refuse("schema", "missing: expected a JSON object, a hardware profile".to_owned(), "");
     };
     match object.get("schema") {
         Some(Value::String(schema)) if schema == SCHEMA => {}
@@ -109,7 +109,7 @@ fn malformed(file: &str, path: &str, error: &serde_json::Error) -> CostError {
     if error.line() > 0 {
         place = format!("{place}:{}:{}", error.line(), error.column());
     }
-    if path != "." {
+    if path != "." && path != "?" {
         place = format!("{place}: {path}");
     }
     let (problem, hint) = explain(said, error);
@@ -156,9 +156,13 @@ fn preset_hint(name: &str) -> Option<String> {
     let names: Vec<String> = presets().into_iter().map(|preset| preset.name).collect();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     // `a6000`, `roofline:a6000` and `engine-fit:h100` miss only the family or the maker's prefix.
-    let gpu = name.rsplit(':').next().unwrap_or(name);
-    let same_gpu = || known.iter().copied().find(|known| !gpu.is_empty() && known.contains(gpu));
-    let near = nearest(name, &known).or_else(same_gpu);
+    let (family, gpu) = name.split_once(':').unwrap_or(("", name));
+    let with_gpu = |family: &str| {
+        let fits = |known: &&str| !gpu.is_empty() && known.starts_with(family) && known.contains(gpu);
+        known.iter().copied().find(fits)
+    };
+    let same_family = if family.is_empty() { None } else { with_gpu(family) };
+    let near = same_family.or_else(|| nearest(name, &known)).or_else(|| with_gpu(""));
     Some(match near {
         Some(near) => format!("did you mean `{near}`? `orbitflow list profiles` names them all"),
         None => "`orbitflow list profiles` names the presets".to_owned(),

@@ -1,9 +1,9 @@
 //! From work to time: how long compute, copies and prefills take on a described server (design §3.6).
 //!
-//! A [`HardwareProfile`] says what is known of the hardware, [`load`] reads and checks one (a file or one of the
-//! [`presets`]), and [`resolve`] turns it, a model and the scenario's wishes into a [`CostModel`], with notes on
-//! where each number is from. The engine asks its cost model for true times; a planner owns another one that it
-//! believes in. Knows only units and model.
+//! A [`HardwareProfile`] says what is known of the hardware, [`load()`] reads and checks one (a file or one of the
+//! [`presets()`]), and [`resolve()`] turns it, a model and the scenario's wishes into a [`CostModel`], with notes
+//! on where each number is from. The engine asks its cost model for true times; a planner owns another one that
+//! it believes in. Knows only units and model.
 
 mod capacity;
 mod check;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use assert_cmd::Command;
 use orbitflow_sim::cost::profile::{
     Attention, Check, LinkDirection, ModelShape, Positive, Prefill, PrefillShape,
 };
@@ -16,6 +15,9 @@ use orbitflow_sim::cost::{
 use orbitflow_sim::model::{self, ModelSpec};
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
 use serde_json::{Value, json};
+
+mod commands;
+mod refusals;
 
 fn llama_8b() -> ModelSpec {
     model::preset("llama-3-8b").unwrap()
@@ -335,174 +337,43 @@ fn a_measured_profile_refuses_a_model_it_did_not_measure() {
     assert!(error.contains("no prefill times"), "{error}");
 }
 
-/// The A6000 preset as JSON, changed by `change`.
-fn changed(change: impl FnOnce(&mut Value)) -> String {
-    let mut value = serde_json::to_value(preset("engine-fit:a6000").unwrap()).unwrap();
-    change(&mut value);
-    value.to_string()
-}
-
-/// What `load` says of a file with this text.
-fn refusal(text: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("bad.json");
-    std::fs::write(&file, text).unwrap();
-    let error = load(file.to_str().unwrap()).unwrap_err().to_string();
-    assert!(error.contains("bad.json"), "names the file: {error}");
-    error
-}
+/// Every section of `gpu-measurement.md` §4.4, as `gpu-validate` will write it, with two known gaps.
+const EVERYTHING: &str = include_str!("../profiles/everything.json");
 
 #[test]
-fn every_bad_profile_gets_a_line_with_place_value_and_expectation() {
-    let rate = "/link/h2d/bw_inf_bytes_per_s";
-    let set = |path: &'static str, to: Value| changed(|value| *value.pointer_mut(path).unwrap() = to);
-    let whole = changed(|_| ());
-    let cases: Vec<(&str, String, &[&str])> = vec![
-        ("empty", String::new(), &["ends in the middle", "hint: the file is empty or truncated"]),
-        ("truncated", whole[..whole.len() / 2].to_owned(), &[":1:", "ends in the middle"]),
-        ("no object", "[1]".to_owned(), &["schema", "expected a JSON object"]),
-        (
-            "another file",
-            "{\"layers\": 4}".to_owned(),
-            &["schema: missing: expected \"gpu-validate/hardware-profile\""],
-        ),
-        ("version", set("/schema_version", json!(2)), &["schema_version: 2: expected 1", "hint: "]),
-        ("version text", set("/schema_version", json!("1")), &["schema_version: \"1\": expected 1"]),
-        (
-            "kind",
-            set("/kind", json!("mesured")),
-            &["kind", "unknown value `mesured`", "did you mean `measured`?"],
-        ),
-        (
-            "zero",
-            set(rate, json!(0)),
-            &["link.h2d.bw_inf_bytes_per_s: 0 is refused", "above 0", "hint: what is not known is null"],
-        ),
-        ("negative", set(rate, json!(-5.0)), &["link.h2d.bw_inf_bytes_per_s: -5 is refused"]),
-        (
-            "infinite",
-            whole.replace("\"bw_inf_bytes_per_s\":7009197860.962567", "\"bw_inf_bytes_per_s\":1e999"),
-            &["link.h2d.bw_inf_bytes_per_s", "number out of range"],
-        ),
-        (
-            "not a number",
-            whole.replace("\"bw_inf_bytes_per_s\":7009197860.962567", "\"bw_inf_bytes_per_s\":NaN"),
-            &["link.h2d.bw_inf_bytes_per_s", "expected"],
-        ),
-        ("null where needed", set(rate, Value::Null), &["link.h2d.bw_inf_bytes_per_s", "null"]),
-        (
-            "text for a number",
-            set(rate, json!("7 GB/s")),
-            &["link.h2d.bw_inf_bytes_per_s", "string \"7 GB/s\""],
-        ),
-        (
-            "GB/s for B/s",
-            set(rate, json!(7.009)),
-            &["link.h2d.bw_inf_bytes_per_s: 7.009 is not plausible", "1000000 to"],
-        ),
-        (
-            "ms for s",
-            set("/compute/affine/a_s_per_token", json!(0.674)),
-            &["compute.affine.a_s_per_token: 0.674 is not plausible"],
-        ),
-        ("huge", set("/compute/affine/b_s", json!(1e300)), &["compute.affine.b_s: 1", "is not plausible"]),
-        ("no layers", set("/compute/affine/layers", json!(0)), &["compute.affine.layers", "nonzero"]),
-        (
-            "missing key",
-            changed(|v| drop(v["compute"]["affine"].as_object_mut().unwrap().remove("b_s"))),
-            &["compute.affine", "missing field `b_s`"],
-        ),
-        (
-            "unknown key",
-            changed(|v| v["link"]["h2d"]["latncy_s"] = json!(1e-6)),
-            &["link.h2d.latncy_s", "unknown key `latncy_s`", "hint: did you mean `latency_s`?"],
-        ),
-        (
-            "kind below",
-            changed(|v| v["provenance"]["kind"] = json!("measured")),
-            &["provenance.kind", "hint: `kind` stands at the top"],
-        ),
-        (
-            "no reason",
-            changed(|v| drop(v["missing"].as_object_mut().unwrap().remove("hbm"))),
-            &["hbm: null without a reason"],
-        ),
-        (
-            "stale reason",
-            changed(|v| v["missing"]["compute.affine.b_s"] = json!("?")),
-            &["missing.\"compute.affine.b_s\": no null there"],
-        ),
-        ("empty reason", changed(|v| v["missing"]["hbm"] = json!(" ")), &["missing.\"hbm\": empty"]),
-        (
-            "false kind",
-            changed(|v| v["kind"] = json!("measured")),
-            &["kind: \"measured\": expected `backend` \"cuda\""],
-        ),
-        (
-            "half a knee",
-            set("/link/h2d/knee_bytes", json!(28_672)),
-            &["link.h2d: expected both of `bw_small_bytes_per_s` and `knee_bytes`"],
-        ),
-        ("more text", format!("{whole} {{}}"), &["trailing characters"]),
-    ];
-    for (case, text, expected) in cases {
-        let error = refusal(&text);
-        for part in expected {
-            assert!(error.contains(part), "{case}: expected `{part}` in: {error}");
-        }
-    }
-}
+fn everything_that_the_gpu_program_measures_can_be_written_and_read() {
+    let profile = parse("everything", EVERYTHING).unwrap();
+    let again = serde_json::to_value(&profile).unwrap();
+    assert_eq!(parse("again", &again.to_string()).unwrap(), profile);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let written: Value = serde_json::from_str(EVERYTHING).unwrap();
+    assert_eq!(keys(&again), keys(&written));
 
-#[test]
-fn bad_tables_are_refused_with_their_place() {
-    type Change = fn(&mut HardwareProfile);
-    let cases: [(Change, &str); 5] = [
-        (
-            |p| p.compute.model_shapes[0].layer_weights_s_by_batch.clear(),
-            "compute.model_shapes[0].layer_weights_s_by_batch: empty",
-        ),
-        (
-            |p| p.compute.model_shapes[0].layer_weights_s_by_batch = table(&[(1, 1e-4), (100_000, 1e-3)]),
-            "batch 100000 is refused: expected 1 to 4096",
-        ),
-        (
-            |p| p.compute.model_shapes[0].layer_weights_s_by_batch = table(&[(1, 1e6)]),
-            "compute.model_shapes[0].layer_weights_s_by_batch.1: 1000000 is not plausible",
-        ),
-        (
-            |p| p.prefill.as_mut().unwrap().model_shapes[0].s_by_prompt_tokens.clear(),
-            "prefill.model_shapes[0].s_by_prompt_tokens: expected at least one entry",
-        ),
-        (
-            |p| {
-                p.compute.model_shapes =
-                    [p.compute.model_shapes.clone(), p.compute.model_shapes.clone()].concat()
-            },
-            "compute.model_shapes[1].model: `llama-3-8b` is there twice",
-        ),
-    ];
-    for (change, expected) in cases {
-        let mut profile = synthetic();
-        change(&mut profile);
-        let error = refusal(&serde_json::to_string(&profile).unwrap());
-        assert!(error.contains(expected), "expected `{expected}` in: {error}");
-    }
-}
+    let findings = check(&profile);
+    assert!(findings.iter().all(|finding| finding.verdict != Verdict::Failure), "{findings:?}");
+    let warnings: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Warning)
+        .map(|finding| finding.text.as_str())
+        .collect();
+    let p95 = "validation.summary.p95_abs: 20.0 %: expected at most 10 %";
+    assert_eq!(warnings, ["dropped for lack of time: E8", p95]);
+    assert!(profile.is_measured());
 
-#[test]
-fn an_unknown_preset_names_the_nearest_one() {
-    let cases = [
-        ("engine-fit:a600", "did you mean `engine-fit:a6000`?"),
-        ("roofline:h100-smx", "did you mean `roofline:h100-sxm`?"),
-        ("roofline:a6000", "did you mean `roofline:rtx-a6000`?"),
-        ("h200", "did you mean `roofline:h200-sxm`?"),
-        ("no/such/file.json", "`orbitflow list profiles` names the presets"),
-    ];
-    for (name, hint) in cases {
-        let error = load(name).unwrap_err().to_string();
-        assert!(error.starts_with(name) && error.contains(hint), "{error}");
+    let model = ModelSpec { name: "my-llama".to_owned(), ..llama_8b() };
+    let (cost, notes) = resolve(&profile, &model, &CostOptions::default()).unwrap();
+    // 4 blocks in pieces of 64 KiB: 4 µs + 4 · 65,536 B / 55 GB/s
+    close(cost.h2d.copy_time_s(Bytes::new(4 * 65_536)), 4e-6 + 4.0 * 65_536.0 / 55e9, 1e-12);
+    for note in [
+        "compute: my-llama has the shape of llama-3-8b, whose times are used",
+        "warning: the profile's contention factors are not applied",
+    ] {
+        assert!(notes.iter().any(|said| said == note), "{note} in {notes:?}");
     }
-    assert!(load("/").unwrap_err().to_string().contains("cannot be read"));
+    // Its own line is one choice away.
+    let options = CostOptions { compute: Some(ComputeForm::Affine), ..CostOptions::default() };
+    let (line, _) = resolve(&profile, &model, &options).unwrap();
+    close(line.compute_s(100_000, 1), 3e-8 * 1e5 + 4e-3, 1e-12);
 }
 
 #[test]
@@ -514,53 +385,4 @@ fn the_json_schema_names_every_section_and_refuses_zero() {
     }
     assert!(schema.to_string().contains("\"exclusiveMinimum\":0"));
     assert_eq!(schema["additionalProperties"], json!(false));
-}
-
-fn orbitflow(args: &[&str]) -> (i32, String, String) {
-    let output = Command::cargo_bin("orbitflow").unwrap().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-#[test]
-fn profile_show_tells_kind_link_times_and_gaps_and_its_json_is_a_profile() {
-    let (code, out, err) = orbitflow(&["profile", "show", "engine-fit:a6000"]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    for part in
-        ["engine-fit: published fit", "7.009 GB/s", "9.331 ms", "prefill: datasheet × 0.5", "not known"]
-    {
-        assert!(out.contains(part), "{part} in {out}");
-    }
-    let (code, out, _) = orbitflow(&["profile", "show", "roofline:l40s", "--format", "json"]);
-    assert_eq!(code, 0);
-    assert_eq!(parse("stdout", &out).unwrap(), preset("roofline:l40s").unwrap());
-    let (code, out, err) = orbitflow(&["profile", "show", "engine-fit:a6000", "--model", "llama-3-70b"]);
-    assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("hint: engine-fit:4xa6000-70b"), "{err}");
-    let (code, _, err) = orbitflow(&["profile", "show", "roofline:l4", "--model", "llama-3-8"]);
-    assert_eq!(code, 2);
-    assert!(err.contains("did you mean `llama-3-8b`?"), "{err}");
-}
-
-#[test]
-fn profile_check_exits_0_for_a_usable_profile_and_2_for_any_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p.json");
-    let path = file.to_str().unwrap();
-    let mut profile = synthetic();
-    std::fs::write(&file, serde_json::to_string(&profile).unwrap()).unwrap();
-    let (code, out, _) = orbitflow(&["profile", "check", path]);
-    assert_eq!(code, 0, "{out}");
-    assert!(out.contains("good for     numbers that may be called measured"), "{out}");
-
-    profile.missing.clear();
-    std::fs::write(&file, serde_json::to_string(&profile).unwrap()).unwrap();
-    let (code, out, _) = orbitflow(&["profile", "check", path]);
-    assert_eq!(code, 2);
-    assert!(out.contains("FAIL  missing") && out.contains("not usable"), "{out}");
-
-    std::fs::write(&file, "{").unwrap();
-    let (code, out, err) = orbitflow(&["profile", "check", path]);
-    assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("ends in the middle"), "{err}");
 }
