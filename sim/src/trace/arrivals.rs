@@ -167,7 +167,10 @@ fn parse(text: &str) -> Result<ArrivalProcess, String> {
         ("bursty", &[_, size]) => return Err(format!("the burst size is {size}: expected a whole number")),
         ("periodic", &[r]) => ArrivalProcess::Periodic { rate: rate(r)? },
         ("uniform", &[r]) => ArrivalProcess::Uniform { rate: rate(r)? },
-        ("at-once" | "poisson" | "gamma" | "lognormal" | "bimodal" | "bursty" | "periodic" | "uniform", _) => {
+        (
+            "at-once" | "poisson" | "gamma" | "lognormal" | "bimodal" | "bursty" | "periodic" | "uniform",
+            _,
+        ) => {
             return Err(format!("{} numbers are not what `{name}` takes", numbers.len()));
         }
         _ => return Err("unknown name".into()),
@@ -229,7 +232,11 @@ mod tests {
             let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
             let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
             assert!((mean - 0.5).abs() < 0.025, "{text}: mean gap {mean}");
-            assert!((variance.sqrt() / mean - cv).abs() < 0.05 * cv.max(1e-6), "{text}: cv {}", variance.sqrt() / mean);
+            assert!(
+                (variance.sqrt() / mean - cv).abs() < 0.05 * cv.max(1e-6),
+                "{text}: cv {}",
+                variance.sqrt() / mean
+            );
             assert_eq!(process.to_string(), text);
         }
     }

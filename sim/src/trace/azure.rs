@@ -45,7 +45,11 @@ fn stamp(text: &str) -> Option<u128> {
         && hour < 24
         && minute < 60
         && second <= 60;
-    if !valid || fraction.is_empty() || fraction.len() > 12 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !valid
+        || fraction.is_empty()
+        || fraction.len() > 12
+        || !fraction.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let picos: u128 = format!("{fraction:0<12}").parse().ok()?;

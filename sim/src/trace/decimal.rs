@@ -96,9 +96,21 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in
-            ["", "-", ".", ".5", "-1", "-1e-12", "NaN", "inf", "1e9", "18446744.073709551616", "1e999", "1_0", "\"1\""]
-        {
+        for text in [
+            "",
+            "-",
+            ".",
+            ".5",
+            "-1",
+            "-1e-12",
+            "NaN",
+            "inf",
+            "1e9",
+            "18446744.073709551616",
+            "1e999",
+            "1_0",
+            "\"1\"",
+        ] {
             assert_eq!(parse_seconds(text), None, "{text}");
         }
     }

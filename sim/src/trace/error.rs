@@ -157,7 +157,9 @@ pub enum TraceError {
         id: String,
     },
     /// A line in seconds in a trace in steps, or the other way round.
-    #[error("{place}: `{key}` in a trace whose earlier requests have `{earlier}`: expected one of the two throughout")]
+    #[error(
+        "{place}: `{key}` in a trace whose earlier requests have `{earlier}`: expected one of the two throughout"
+    )]
     MixedArrivals {
         /// File and line.
         place: String,

@@ -193,11 +193,12 @@ impl<'a, const N: usize> Table<'a, N> {
         let header = records.headers().map_err(|error| csv_error(place, &error))?.clone();
         let mut places = [0; N];
         for (slot, column) in places.iter_mut().zip(columns) {
-            *slot = header.iter().position(|name| name == column).ok_or_else(|| TraceError::MissingColumn {
-                place: place.to_string(),
-                column,
-                found: header.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-            })?;
+            *slot =
+                header.iter().position(|name| name == column).ok_or_else(|| TraceError::MissingColumn {
+                    place: place.to_string(),
+                    column,
+                    found: header.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+                })?;
         }
         Ok(Table { records, places, columns, file })
     }

@@ -167,7 +167,11 @@ impl<'a> Reader<'a> {
             let think = fields.seconds(key)?.unwrap_or_default();
             let text = fields.text(key).unwrap_or_default();
             return previous.map(|previous| RowArrival::After { previous, think }).ok_or_else(|| {
-                fields.bad(key, text, "`arrival_s` or `arrival_step`: no earlier turn of the session stands above")
+                fields.bad(
+                    key,
+                    text,
+                    "`arrival_s` or `arrival_step`: no earlier turn of the session stands above",
+                )
             });
         }
         if previous.is_some() {

@@ -15,18 +15,22 @@ mod decimal;
 mod error;
 mod fields;
 mod format;
+pub mod generate;
 pub mod jsonl;
 mod kv_cache_tester;
+mod length_distribution;
 mod lengths;
 mod mooncake;
 mod options;
 pub mod orbitflow;
 mod read;
 mod rows;
+pub mod stats;
 
 pub use arrivals::{ArrivalProcess, BadProcess, PROCESSES};
 pub use error::TraceError;
 pub use format::{FORMATS, Format};
+pub use length_distribution::{BadLengths, Bin, LENGTHS, LengthDistribution};
 pub use options::ReadOptions;
 pub use read::{read, read_bytes};
 

@@ -46,7 +46,8 @@ pub fn read(file: &str, text: &str, seed: u64) -> Result<Rows, TraceError> {
                 .map(SimTime::from_picos)
                 .ok_or_else(|| TraceError::TooLate { file: file.into(), id: row.id.clone() })?;
         }
-        notes.push(format!("arrivals are stamped every 3 s: each is spread evenly over its 3 s, seed {seed}"));
+        notes
+            .push(format!("arrivals are stamped every 3 s: each is spread evenly over its 3 s, seed {seed}"));
     }
     for (row, stamp) in rows.iter_mut().zip(stamps) {
         row.arrival = RowArrival::At(stamp);

@@ -41,9 +41,7 @@ fn rows(file: &str, text: String, options: &ReadOptions) -> Result<Rows, TraceEr
     }
     let format = match options.format {
         Some(format) => format,
-        None => {
-            Format::recognise(&text).ok_or_else(|| TraceError::Unrecognised { file: file.into() })?
-        }
+        None => Format::recognise(&text).ok_or_else(|| TraceError::Unrecognised { file: file.into() })?,
     };
     let content = text.strip_prefix('\u{feff}').unwrap_or(&text);
     match format {

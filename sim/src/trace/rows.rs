@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::arrivals::ArrivalProcess;
 use super::error::TraceError;
 use super::options::ReadOptions;
 use super::{Arrival, Trace, TraceHints, TraceRequest};
@@ -105,7 +106,8 @@ impl Rows {
             self.notes.push(format!("left out {short} of {all} rows: prompt below {least} tokens"));
         }
         if self.rows.is_empty() {
-            let detail = format!(": of {all} rows {empty} have zero tokens and {short} a prompt below {least}");
+            let detail =
+                format!(": of {all} rows {empty} have zero tokens and {short} a prompt below {least}");
             return Err(TraceError::Empty { file: file.into(), detail });
         }
         self.draw_arrivals(file, options)?;
@@ -155,7 +157,7 @@ impl Rows {
             }
             (_, Some(process), _) => process,
             (_, None, IfUndated::Refuse) => return Err(TraceError::NoArrivals { file: file.into() }),
-            (_, None, IfUndated::AtOnce) => super::ArrivalProcess::AtOnce,
+            (_, None, IfUndated::AtOnce) => ArrivalProcess::AtOnce,
         };
         let mut generator = random::sequence(options.seed, Stream::Arrivals);
         let mut instants = process.draw(undated, &mut generator).into_iter();
@@ -165,8 +167,15 @@ impl Rows {
                 .ok_or_else(|| TraceError::TooLate { file: file.into(), id: row.id.clone() })?;
             row.arrival = RowArrival::At(at);
         }
-        let what = if self.rows.iter().any(|row| row.session.is_some()) { "session starts" } else { "arrivals" };
-        self.notes.push(format!("{what} are drawn: {process} per second, seed {}", options.seed));
+        let sessions = self.rows.iter().any(|row| row.session.is_some());
+        let what = if sessions { "session starts" } else { "arrivals" };
+        self.notes.push(match options.arrivals {
+            Some(ArrivalProcess::AtOnce) => format!("the file has no {what}: all are at 0, as asked"),
+            Some(process) => {
+                format!("the file has no {what}: drawn from {process} (per second), seed {}", options.seed)
+            }
+            None => format!("the file has no {what}: all are at 0, as `arrivals` is not set"),
+        });
         Ok(())
     }
 
