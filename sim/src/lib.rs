@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ids;
+pub mod random;
 pub mod units;
 
 pub mod model;

@@ -2,6 +2,37 @@
 //!
 //! A [`Trace`] is what every reader returns and every generator draws. It is sorted stably by arrival; token
 //! ids do not exist here, only counts. Knows nothing about models, GPUs or policies.
+//!
+//! ```text
+//! file ─► read ─► a reader (one file per format) ─► rows: filter, draw, load, sort ─► Trace ─► jsonl, orbitflow
+//! ```
+//!
+//! A new format is one file, one [`Format`] variant, one row of [`FORMATS`], one match arm, one test.
+
+mod arrivals;
+mod azure;
+mod decimal;
+mod error;
+mod fields;
+mod format;
+pub mod generate;
+pub mod jsonl;
+mod kv_cache_tester;
+mod length_distribution;
+mod lengths;
+mod mooncake;
+mod options;
+pub mod orbitflow;
+mod read;
+mod rows;
+pub mod stats;
+
+pub use arrivals::{ArrivalProcess, BadProcess, PROCESSES};
+pub use error::TraceError;
+pub use format::{FORMATS, Format};
+pub use length_distribution::{BadLengths, Bin, LENGTHS, LengthDistribution};
+pub use options::ReadOptions;
+pub use read::{read, read_bytes};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,257 @@
+//! Drawing a trace: any arrival process with any lengths, or the recipe of the OrbitFlow paper by name.
+//!
+//! The same [`Recipe`] gives the same bytes on every machine. Lengths and arrivals come from different streams, so
+//! another arrival process keeps the lengths.
+
+use super::arrivals::ArrivalProcess;
+use super::length_distribution::LengthDistribution;
+use super::rows::whole_microseconds;
+use super::{Arrival, Trace, TraceHints, TraceRequest};
+use crate::random::{self, Stream};
+use crate::units::SimDuration;
+
+/// The unit that arrivals are drawn in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// Rates are per second, arrivals whole microseconds.
+    #[default]
+    Seconds,
+    /// Rates are per engine step, arrivals whole steps.
+    Steps,
+}
+
+/// Conversations instead of single requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SessionRecipe {
+    /// Turns of each session, at least 1. The turn's prompt is the whole conversation so far and a drawn part.
+    pub turns: u32,
+    /// Mean think time between a turn's last token and the next turn, exponential, in seconds.
+    pub mean_think_s: f64,
+}
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// How many requests; with sessions, how many sessions.
+    pub requests: usize,
+    /// How they (or the sessions) arrive.
+    pub arrivals: ArrivalProcess,
+    /// The unit of the arrivals.
+    pub clock: Clock,
+    /// Prompt lengths.
+    pub prompt: LengthDistribution,
+    /// Output lengths.
+    pub output: LengthDistribution,
+    /// Conversations, if wanted.
+    pub sessions: Option<SessionRecipe>,
+    /// Seed of all draws.
+    pub seed: u64,
+}
+
+/// A recipe that cannot be followed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadRecipe {
+    /// A number out of its range.
+    #[error("`{key}` is {value}: expected {expected}")]
+    Value {
+        /// The key, as the command line has it.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A ratio where there is nothing to take it of.
+    #[error("prompt lengths `{0}` are a ratio: expected it for outputs only")]
+    PromptRatio(String),
+    /// Sessions whose think time has no unit.
+    #[error("sessions think in seconds: expected arrivals in seconds\nhint: leave the unit of arrivals out")]
+    SessionsInSteps,
+    /// An arrival beyond the range of time.
+    #[error("the last arrival is after {0}\nhint: raise the rate or draw fewer requests")]
+    TooLate(&'static str),
+}
+
+/// Most requests that are drawn at once.
+const MAX_REQUESTS: usize = 100_000_000;
+
+impl Recipe {
+    fn check(&self) -> Result<(), BadRecipe> {
+        let bad = |key, value: String, expected| Err(BadRecipe::Value { key, value, expected });
+        if self.requests == 0 || self.requests > MAX_REQUESTS {
+            return bad("requests", self.requests.to_string(), "1 to 100000000");
+        }
+        if self.prompt.is_ratio() {
+            return Err(BadRecipe::PromptRatio(self.prompt.to_string()));
+        }
+        if let Some(sessions) = self.sessions {
+            if self.clock == Clock::Steps {
+                return Err(BadRecipe::SessionsInSteps);
+            }
+            if !(1..=10_000).contains(&sessions.turns) {
+                return bad("turns", sessions.turns.to_string(), "1 to 10000");
+            }
+            if !(0.0..=1e5).contains(&sessions.mean_think_s) {
+                return bad("think", sessions.mean_think_s.to_string(), "0 to 100000 seconds");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Draws a trace. The requests stand in the order of the file: by arrival, a session's turns together.
+///
+/// # Errors
+/// [`BadRecipe`].
+pub fn generate(recipe: &Recipe) -> Result<Trace, BadRecipe> {
+    recipe.check()?;
+    let instants =
+        recipe.arrivals.draw(recipe.requests, &mut random::sequence(recipe.seed, Stream::Arrivals));
+    let mut lengths = random::sequence(recipe.seed, Stream::Lengths);
+    let mut trace = Trace::default();
+    for (session, instant) in (0..).zip(instants) {
+        let arrival = arrival(instant, recipe.clock)?;
+        let mut context = 0;
+        for turn in 0..recipe.sessions.map_or(1, |sessions| sessions.turns) {
+            let arrival = if turn == 0 { arrival } else { next_turn(recipe, session, turn, &trace) };
+            let prompt_tokens = context + recipe.prompt.draw(None, &mut lengths);
+            let output_tokens = recipe.output.draw(Some(prompt_tokens), &mut lengths);
+            context = prompt_tokens + output_tokens;
+            trace.requests.push(TraceRequest {
+                id: trace.requests.len().to_string(),
+                arrival,
+                prompt_tokens,
+                output_tokens,
+                slo: None,
+                ttft_slo: None,
+                session: recipe.sessions.map(|_| session),
+            });
+        }
+    }
+    Ok(trace)
+}
+
+fn next_turn(recipe: &Recipe, session: u32, turn: u32, trace: &Trace) -> Arrival {
+    let mean = recipe.sessions.map_or(0.0, |sessions| sessions.mean_think_s);
+    let mut generator = random::keyed(recipe.seed, Stream::Arrivals, &[u64::from(session), u64::from(turn)]);
+    let think = whole_microseconds(random::exponential(&mut generator, mean))
+        .expect("Invariant: 40 means of at most 10^5 s are within the range of time");
+    let previous = u32::try_from(trace.requests.len() - 1).expect("Invariant: fewer than 2^32 requests");
+    Arrival::AfterTurn {
+        previous: crate::ids::RequestId(previous),
+        think: SimDuration::from_picos(think.as_picos()),
+    }
+}
+
+/// An instant that was drawn, on the clock of the trace. Steps are rounded down.
+fn arrival(instant: f64, clock: Clock) -> Result<Arrival, BadRecipe> {
+    const LAST_STEP: f64 = super::jsonl::MAX_STEP as f64;
+    match clock {
+        Clock::Seconds => whole_microseconds(instant).map(Arrival::At).ok_or(BadRecipe::TooLate("213 days")),
+        Clock::Steps if instant <= LAST_STEP => Ok(Arrival::Step(instant.floor() as u64)),
+        Clock::Steps => Err(BadRecipe::TooLate("2^40 steps")),
+    }
+}
+
+/// The recipe of the OrbitFlow paper's traces (facts G.2): 52 requests for a server of batch size 4, lengths from bins of
+/// three kinds, lognormal gaps in steps, and a GPU pool of 0.23 times the peak of the batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PaperRecipe {
+    /// How many requests; the paper has 52.
+    pub requests: usize,
+    /// λ in units of n / Σ output tokens per step: the concurrency offered to an unbounded server. The paper has 1 to 5.
+    pub load: f64,
+    /// Coefficient of variation of the gaps. The paper has 1 to 7.
+    pub cv: f64,
+    /// Most live requests of the server; the paper's main traces have 4.
+    pub batch_size: u32,
+    /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes were searched.
+    pub mix: [[f64; 3]; 3],
+    /// Seed of all draws.
+    pub seed: u64,
+}
+
+impl Default for PaperRecipe {
+    fn default() -> Self {
+        PaperRecipe { requests: 52, load: 1.0, cv: 1.0, batch_size: 4, mix: [[1.0; 3]; 3], seed: 0 }
+    }
+}
+
+/// The ranges of the bins, in tokens, short, medium and long (facts G.2).
+const PAPER_BINS: [&[(u64, u64)]; 3] =
+    [&[(96, 144), (192, 304), (400, 608)], &[(816, 1216), (1632, 2448)], &[(3264, 4912), (6544, 9824)]];
+
+/// GPU blocks over the blocks of the batch's peak (facts G.2), in hundredths.
+const PAPER_POOL_PERCENT: u64 = 23;
+
+/// `max_model_len` of the paper's 32k traces.
+const PAPER_MAX_MODEL_LEN: u64 = 32_384;
+
+/// Draws a trace by the paper's recipe, with its hints, and the name of its arrivals.
+///
+/// # Errors
+/// [`BadRecipe`].
+pub fn generate_paper(recipe: &PaperRecipe) -> Result<(Trace, String), BadRecipe> {
+    check_paper(recipe)?;
+    let mut generator = random::sequence(recipe.seed, Stream::Lengths);
+    let weights = recipe.mix.concat();
+    let lengths: Vec<(u64, u64)> = (0..recipe.requests)
+        .map(|_| {
+            let pair = random::weighted_index(&mut generator, &weights);
+            let mut length = |kind: usize| {
+                let bins = PAPER_BINS[kind];
+                let last = bins.len() as u64 - 1;
+                let (low, high) = bins[random::uniform_whole(&mut generator, 0, last) as usize];
+                random::uniform_whole(&mut generator, low, high)
+            };
+            (length(pair / 3), length(pair % 3))
+        })
+        .collect();
+    let outputs: u64 = lengths.iter().map(|(_, output)| output).sum();
+    let rate = recipe.load * recipe.requests as f64 / outputs as f64;
+    let process = ArrivalProcess::Lognormal { rate, cv: recipe.cv };
+    let instants = process.draw(recipe.requests, &mut random::sequence(recipe.seed, Stream::Arrivals));
+    let mut requests = Vec::with_capacity(recipe.requests);
+    for ((prompt_tokens, output_tokens), instant) in lengths.into_iter().zip(instants) {
+        requests.push(TraceRequest {
+            id: format!("request_{}", requests.len()),
+            arrival: arrival(instant, Clock::Steps)?,
+            prompt_tokens,
+            output_tokens,
+            slo: None,
+            ttft_slo: None,
+            session: None,
+        });
+    }
+    let mut trace = Trace { requests, ..Trace::default() };
+    trace.hints = TraceHints { batch_size: Some(recipe.batch_size), ..TraceHints::default() };
+    let peak = super::orbitflow::peak_batch_blocks(&trace);
+    trace.hints.gpu_kv_blocks = peak.map(|peak| (peak * PAPER_POOL_PERCENT).div_ceil(100));
+    trace.hints.max_model_len = Some(PAPER_MAX_MODEL_LEN);
+    let pattern =
+        format!("lognormal gaps, {rate} requests per step (load {}), cv {}", recipe.load, recipe.cv);
+    Ok((trace, pattern))
+}
+
+fn check_paper(recipe: &PaperRecipe) -> Result<(), BadRecipe> {
+    let bad = |key, value: String, expected| Err(BadRecipe::Value { key, value, expected });
+    if recipe.requests == 0 || recipe.requests > MAX_REQUESTS {
+        return bad("requests", recipe.requests.to_string(), "1 to 100000000");
+    }
+    if !(1e-3..=1e3).contains(&recipe.load) {
+        return bad("load", recipe.load.to_string(), "0.001 to 1000");
+    }
+    if !(0.01..=100.0).contains(&recipe.cv) {
+        return bad("cv", recipe.cv.to_string(), "0.01 to 100");
+    }
+    if !(1..=1_000_000).contains(&recipe.batch_size) {
+        return bad("batch-size", recipe.batch_size.to_string(), "1 to 1000000");
+    }
+    let weights = recipe.mix.as_flattened();
+    if !weights.iter().all(|weight| (0.0..=1e9).contains(weight))
+        || weights.iter().all(|&weight| weight == 0.0)
+    {
+        return bad("mix", format!("{weights:?}"), "weights from 0 to 1000000000, not all of them 0");
+    }
+    Ok(())
+}
