@@ -27,7 +27,6 @@ pub mod model;
 pub mod cost;
 pub mod deposit;
 pub mod memory;
-pub mod random;
 pub mod record;
 pub mod trace;
 
@@ -38,6 +37,8 @@ pub mod planner;
 
 pub mod policy;
 
+pub mod engine;
+
 pub mod digest;
 pub mod laws;
 pub mod metrics;
@@ -45,11 +46,13 @@ pub mod metrics;
 mod script;
 pub mod steps;
 pub mod timeline;
-pub mod engine;
 
 pub mod report;
 
 pub mod plot;
+
 pub mod scenario;
+
+pub mod runner;
 
 pub mod cli;

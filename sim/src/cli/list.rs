@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use super::Format;
 use super::table::Table;
+use crate::cost::{self, PresetInfo};
 use crate::model;
+use crate::policy::registry;
 use crate::scenario::quantity::show_bytes;
+use crate::trace;
 
 /// List what there is, one line each
 #[derive(Debug, clap::Args)]
@@ -22,8 +25,16 @@ pub struct Args {
 /// What can be listed.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Subject {
+    /// Policies by key
+    Policies,
     /// Models by name; a Hugging Face config.json does as well
     Models,
+    /// GPUs of the datasheet table
+    Gpus,
+    /// Hardware profiles by name; a file that gpu-validate wrote does as well
+    Profiles,
+    /// Trace formats
+    Formats,
 }
 
 /// Runs the command.
@@ -32,10 +43,32 @@ enum Subject {
 /// Output that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let table = match args.what {
+        Subject::Policies => {
+            lines("policy", "what it does", registry::METHODS.iter().map(|entry| (entry.key, entry.about)))
+        }
         Subject::Models => models(),
+        Subject::Gpus => presets("gpu", cost::gpus()),
+        Subject::Profiles => presets("profile", cost::presets()),
+        Subject::Formats => {
+            lines("format", "what it is", trace::FORMATS.iter().map(|(_, name, about)| (*name, *about)))
+        }
     };
     std::io::stdout().write_all(table.render(args.format)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line each.
+fn lines<'a>(what: &str, about: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) -> Table {
+    let mut table = Table::new([what, about]);
+    for (name, description) in rows {
+        table.push([name.into(), description.into()]);
+    }
+    table
+}
+
+fn presets(what: &str, presets: Vec<PresetInfo>) -> Table {
+    let rows = presets.iter().map(|preset| (preset.name.as_str(), preset.description.as_str()));
+    lines(what, "description", rows)
 }
 
 fn models() -> Table {

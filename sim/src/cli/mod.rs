@@ -4,17 +4,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
+mod compare;
 mod completions;
 mod init;
+mod interrupt;
 mod list;
 mod plan;
 mod plot;
 mod profile;
-pub mod progress;
-pub mod scenario_args;
+mod progress;
+mod scenario_args;
 mod schema;
 mod step;
-pub mod table;
+mod table;
 mod trace;
 
 /// Wrong usage or input: exit code 2 (design §2.1). Any other error is exit code 1.
@@ -59,6 +62,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Run(compare::RunArgs),
+    Compare(compare::Args),
+    Check(check::Args),
     Plan(plan::Args),
     Plot(plot::Args),
     Step(step::Args),
@@ -82,9 +88,11 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
             return Ok(ExitCode::from(code));
         }
     };
-    let _ = cli.quiet;
     match cli.command {
         Command::Init(args) => init::run(args),
+        Command::Run(args) => compare::run_one(args, cli.quiet),
+        Command::Compare(args) => compare::run(args, cli.quiet),
+        Command::Check(args) => check::run(args, cli.quiet),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
 use super::OrInput;
+use crate::cost::HardwareProfile;
 use crate::report::rows::Results;
 use crate::scenario;
 
@@ -28,6 +29,8 @@ enum Subject {
     Results,
     /// One line of our JSONL trace
     Trace,
+    /// A hardware profile
+    Profile,
     /// A sweep: not in this version
     Sweep,
 }
@@ -41,6 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Subject::Scenario => scenario::json_schema(),
         Subject::Results => schema_for!(Results).into(),
         Subject::Trace => schema_for!(TraceLine).into(),
+        Subject::Profile => schema_for!(HardwareProfile).into(),
         Subject::Sweep => {
             return Err(anyhow!(
                 "schema: sweep: not supported in this version: expected scenario, results, trace or profile"

@@ -198,7 +198,7 @@ impl<S: Sink> Engine<'_, S> {
         let plain = record.h2d_restore == Bytes::ZERO;
         let anything = record.h2d_prefetch != Bytes::ZERO || !plain;
         let intercept = if anything { truth.link_intercept } else { SimDuration::ZERO };
-        record.compute = timing.compute + truth.tail;
+        record.compute = timing.compute + truth.tail(batch.requests);
         record.stall = timing.stall() + intercept;
         record.restore = restore;
         record.planning = match switches.planning {
@@ -315,11 +315,7 @@ impl<S: Sink> Engine<'_, S> {
     }
 
     fn factor(&self, cv: f64, parts: &[u64]) -> f64 {
-        if cv == 0.0 {
-            1.0
-        } else {
-            random::lognormal_mean_one(cv, &mut random::keyed(self.setup.server.seed, Stream::Noise, parts))
-        }
+        if cv == 0.0 { 1.0 } else { random::keyed_factor(self.setup.server.seed, Stream::Noise, parts, cv) }
     }
 
     /// A step record with what does not depend on the kind of step.

@@ -21,6 +21,7 @@ mod style;
 mod timeline;
 mod words;
 
+pub use raster::AVAILABLE as PNG_AVAILABLE;
 use style::PolicyStyle;
 
 /// Policies in the order of the results, each with its look.

@@ -29,6 +29,7 @@ const RESUME_BELOW: f64 = 0.9;
 pub struct OrbitFlow {
     switches: PlannerSwitches,
     belief: Belief,
+    scratch: planner::Scratch,
     plan: Plan,
     /// Requests that `max_pause` brought back, and the number of tokens from which they may be paused again.
     immune: Vec<(RequestId, u64)>,
@@ -56,7 +57,13 @@ struct Solution {
 impl OrbitFlow {
     /// A planner that believes in `belief` and follows `switches`.
     pub fn new(switches: PlannerSwitches, belief: CostModel) -> Self {
-        OrbitFlow { belief: Belief::new(belief, &switches), switches, plan: Plan::None, immune: Vec::new() }
+        OrbitFlow {
+            belief: Belief::new(belief, &switches),
+            switches,
+            scratch: planner::Scratch::default(),
+            plan: Plan::None,
+            immune: Vec::new(),
+        }
     }
 
     /// The link rate it believes in over the true one it was given at first, for tests of feedback.
@@ -166,7 +173,7 @@ impl OrbitFlow {
     }
 
     /// At the window's end: the paused one at a time, longest paused first, each only with room to spare.
-    fn bring_back(&self, view: &View<'_>, mut best: Solution, report: &mut PlanReport) -> Solution {
+    fn bring_back(&mut self, view: &View<'_>, mut best: Solution, report: &mut PlanReport) -> Solution {
         let mut paused: Vec<(SimTime, usize)> = view
             .live
             .iter()
@@ -191,7 +198,7 @@ impl OrbitFlow {
     }
 
     fn solve(
-        &self,
+        &mut self,
         view: &View<'_>,
         candidates: &[usize],
         report: &mut PlanReport,
@@ -199,7 +206,7 @@ impl OrbitFlow {
         let instance = self.instance(view, candidates)?;
         let distances = Distance::candidates(view.layers).len() as u32;
         report.solves.push((candidates.len() as u32, distances));
-        let plan = planner::search(&instance).map_err(|none| {
+        let plan = planner::search(&instance, &mut self.scratch).map_err(|none| {
             report.node_cap_hit |= none.node_cap_hit;
             none.reason
         })?;
@@ -219,8 +226,9 @@ impl OrbitFlow {
         let contexts: Vec<u64> = requests().map(LiveRequest::context).collect();
         let staging_slots =
             if view.server.switches.charge_staging { u64::from(view.server.switches.slots) } else { 0 };
-        let capacity = planner::usable_capacity(view.server.gpu_blocks, candidates.len() as u64, view.layers);
-        let window = planner::longest_window(&contexts, view.layers, staging_slots, capacity)
+        let capacity =
+            planner::placement_capacity(view.server.gpu_blocks, candidates.len() as u64, view.layers);
+        let window = planner::widest_window(&contexts, view.layers, capacity, staging_slots)
             .ok_or(Infeasible::Memory)?;
         let rates = self.belief.rates(contexts.iter().sum(), contexts.len() as u32, view.block_bytes);
         Ok(Instance {

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Prepared, request_facts};
+use super::{Prepared, law_totals, request_facts};
 use crate::digest::{Difference, EventTrail, TrailComparison};
 use crate::engine;
-use crate::laws::{self, Laws, Verdict};
+use crate::laws::{Laws, Verdict};
 use crate::metrics::{Metrics, ScaleSlo, Scoring};
 
 /// What the check of one policy at one SLO scale found.
@@ -68,12 +68,7 @@ fn check_one(prepared: &Prepared, index: usize, scale: ScaleSlo) -> Checked {
     let mut trail = EventTrail::default();
     let mut sink = ((&mut metrics, &mut laws), &mut trail);
     engine::run(prepared.setup(&requests), &mut *contender.make(), &mut sink);
-    let totals = metrics.finish().totals();
-    let verdict = laws.finish(laws::Totals {
-        delivered_tokens: totals.delivered_tokens,
-        makespan: totals.makespan,
-        busy_and_idle: totals.busy_and_idle,
-    });
+    let verdict = laws.finish(law_totals(&metrics.finish()));
     let mut again = TrailComparison::with(&trail);
     engine::run(prepared.setup(&requests), &mut *contender.make(), &mut again);
     let difference = again.finish();

@@ -55,11 +55,7 @@ pub struct Contender {
 
 impl Contender {
     /// A contender whose runs each start with a policy from `make`.
-    pub fn new(
-        key: &str,
-        label: &str,
-        make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(key: &str, label: &str, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) -> Self {
         Contender { key: key.to_owned(), label: label.to_owned(), make: Box::new(make) }
     }
 
@@ -223,16 +219,8 @@ fn run<'a>(
             ((&mut metrics, &mut digest), ((&mut timeline, laws.as_mut()), (write_step.as_mut(), progress)));
         engine::run(prepared.setup(&requests), &mut *policy, &mut sink);
     }
-    drop(write_step);
     let outcome = metrics.finish();
-    let totals = outcome.totals();
-    let verdict = laws.map(|laws| {
-        laws.finish(laws::Totals {
-            delivered_tokens: totals.delivered_tokens,
-            makespan: totals.makespan,
-            busy_and_idle: totals.busy_and_idle,
-        })
-    });
+    let verdict = laws.map(|laws| laws.finish(law_totals(&outcome)));
     Run { outcome, digest: digest.finish(), timeline: timeline.finish(), verdict, steps }
 }
 
@@ -268,6 +256,15 @@ impl Prepared {
                 previous_turn: previous(request.arrival),
             })
             .collect()
+    }
+}
+
+/// What the report says, for law 2.
+fn law_totals(outcome: &Outcome<'_>) -> laws::Totals {
+    laws::Totals {
+        delivered_tokens: outcome.delivered_tokens,
+        makespan: outcome.makespan,
+        busy_and_idle: outcome.busy.sum() + outcome.idle,
     }
 }
 
@@ -308,6 +305,7 @@ fn blank_results(prepared: &Prepared) -> Results {
             last_arrival_s: last_at.max().map(|at| at.as_secs_f64()),
             last_arrival_step: last_step.max(),
         },
+        gpu_pool_blocks: Some(prepared.server.gpu_blocks),
         slo_s: prepared.scoring.scales[0].slo.as_secs_f64(),
         policies: Vec::new(),
     }

@@ -9,7 +9,7 @@ use super::{Contender, Prepared, RunError};
 use crate::cost::{self, CostModel, CostOptions, HardwareProfile};
 use crate::metrics::{ScaleSlo, Scoring};
 use crate::policy::registry;
-use crate::scenario::{GpuKv, LinkIntercept, Scenario, Source, TokenSlo, TraceSpec};
+use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSpec};
 use crate::server::{ServerConfig, SolverTime};
 use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace};
 use crate::units::{BytesPerSec, SimDuration};
@@ -77,10 +77,7 @@ fn resolve(
 ) -> Result<CostModel, RunError> {
     let options = CostOptions {
         link_rate,
-        link_intercept: match scenario.link_intercept {
-            LinkIntercept::Drop => cost::LinkIntercept::Drop,
-            LinkIntercept::PerStep => cost::LinkIntercept::PerStep,
-        },
+        link_intercept: scenario.link_intercept,
         prefill: scenario.prefill.map(|line| cost::PrefillLine {
             base_s: line.base.as_secs_f64(),
             per_token_s: line.per_token.as_secs_f64(),
@@ -139,7 +136,9 @@ fn batch_size(scenario: &Scenario, trace: &Trace, notes: &mut Vec<String>) -> Re
         }
         (None, None) => {
             let hint = "add `batch_size = 16`: the most requests served at once".to_owned();
-            Err(scenario.refuse("batch_size", "expected a number: this trace does not say it", Some(hint)).into())
+            Err(scenario
+                .refuse("batch_size", "expected a number: this trace does not say it", Some(hint))
+                .into())
         }
     }
 }
@@ -187,7 +186,9 @@ fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
     match scenario.engine.solver_time {
         SolverTime::Fixed(SimDuration::ZERO) => notes.push("solver time: 0 (assumed)".to_owned()),
         SolverTime::Fixed(time) => notes.push(format!("solver time: {time} per solve (assumed)")),
-        SolverTime::Table => notes.push("solver time: this program's own search, from `make bench`".to_owned()),
+        SolverTime::Table => {
+            notes.push("solver time: this program's own search, from `make bench`".to_owned())
+        }
     }
     if let Some(longest) = trace.hints.max_model_len {
         let enforced = match scenario.trace.max_context {
@@ -203,7 +204,9 @@ fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes.push("one replica, no prefix cache, no speculative decoding; answer quality is not simulated".to_owned());
+    notes.push(
+        "one replica, no prefix cache, no speculative decoding; answer quality is not simulated".to_owned(),
+    );
     notes
 }
 
@@ -276,7 +279,9 @@ fn digest(
     hash.update(scenario.digest_input());
     hash.update(format!("{:?}\n", scenario.model));
     for profile in [Some(profile), believed].into_iter().flatten() {
-        hash.update(serde_json::to_string(profile).expect("Invariant: a profile that was read can be written"));
+        hash.update(
+            serde_json::to_string(profile).expect("Invariant: a profile that was read can be written"),
+        );
         hash.update("\n");
     }
     let mut line = String::new();

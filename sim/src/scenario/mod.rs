@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
 pub use schema::json_schema;
 pub use template::template;
@@ -68,17 +69,6 @@ impl Semantics {
             Semantics::Physical => PlannerSwitches::PHYSICAL,
         }
     }
-}
-
-/// What becomes of the constant of a published link fit (design §3.6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LinkIntercept {
-    /// It is left out.
-    #[default]
-    Drop,
-    /// It is added once to every step that copies, in truth and in belief.
-    PerStep,
 }
 
 /// Something named by a preset or read from a file.

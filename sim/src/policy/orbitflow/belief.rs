@@ -90,13 +90,13 @@ impl Belief {
 
     /// Believed costs of a batch of `requests` requests with `context_tokens` tokens in all.
     pub fn rates(&self, context_tokens: u64, requests: u32, block_bytes: Bytes) -> Rates {
-        let compute = self.cost.compute_s(context_tokens, requests) * self.compute.value;
+        let (block_copy_s, copy_latency_s) = self.cost.h2d.planner_line(block_bytes);
         Rates {
-            layer_compute_s: compute / f64::from(self.cost.layers),
-            block_copy_s: self.copy.value * block_bytes.get() as f64 / self.cost.h2d.rate.get() as f64,
-            copy_latency_s: self.copy.value * self.cost.h2d.latency.as_secs_f64(),
+            layer_compute_s: self.cost.layer_compute_s(context_tokens, requests) * self.compute.value,
+            block_copy_s: self.copy.value * block_copy_s,
+            copy_latency_s: self.copy.value * copy_latency_s,
             intercept_s: self.cost.link_intercept.as_secs_f64(),
-            tail_s: self.cost.tail.as_secs_f64(),
+            tail_s: self.cost.tail(requests).as_secs_f64(),
         }
     }
 
