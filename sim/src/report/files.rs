@@ -129,6 +129,11 @@ impl OutputDir {
         Ok(OutputDir { dir: dir.to_owned(), staging, staged: Vec::new() })
     }
 
+    /// Where files stand until they are moved: to be removed if the program is stopped, and a place for scratch files.
+    pub fn staging(&self) -> &Path {
+        self.staging.path()
+    }
+
     /// Stages a file with these contents at `relative`, for example `plots/attainment.svg`.
     ///
     /// # Errors

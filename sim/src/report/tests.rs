@@ -81,6 +81,7 @@ fn saved(digest: &str) -> SavedResults {
             last_arrival_step: None,
         },
         slo_s: 0.05,
+        gpu_pool_blocks: Some(1000),
         policies: vec![
             policy_result("static-1", "FlexGen", &outcome, "00"),
             policy_result("orbitflow", "OrbitFlow", &rerun, "11"),

@@ -76,6 +76,8 @@ fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) ->
                 },
                 playback_stall_pct: 100.0 - on_time(1.2),
                 goodput_requests_per_s: on_time(1.3) / 2000.0,
+                ttft_p50_s: Some(slowness),
+                throughput_tokens_per_s: 100.0 / slowness,
             }
         })
         .collect();
