@@ -19,13 +19,15 @@ mod surrogate;
 mod tail;
 mod tree;
 
-use std::ops::ControlFlow;
-
 use self::order::{Order, Symmetry};
 use self::tree::{Goal, Limits, Stop, Tree};
+use self::surrogate::Surrogate;
 use super::problem::{Problem, longest_rounding_to, whole_ns};
 use super::shape::Shape;
 use super::{Infeasible, Instance, NoPlan, Plan};
+
+/// Nodes after which a search counts as hard, and a better incumbent is worth some time.
+const PROBE_NODES: u64 = 2_000;
 
 /// What consecutive searches share: the tables of the model, rebuilt only when the number of layers changes.
 #[derive(Debug, Default)]
@@ -148,32 +150,68 @@ impl<'p> Stages<'p> {
 
     fn least_forecast(&mut self, order: &Order) {
         let floor = whole_ns(self.least_ns);
-        if let Some(incumbent) = &self.incumbent {
-            let whole = whole_ns(self.problem.forecast_ns(incumbent));
-            if whole > floor {
-                let below = longest_rounding_to(whole - 1).min(self.problem.t_max_ns());
-                self.limits.set_step(self.problem, below);
-                self.descend(order, Goal::Step, floor);
+        self.ask_for_shorter_steps();
+        if self.forecast().is_none_or(|forecast_ns| whole_ns(forecast_ns) > floor) {
+            if self.descend(order, Goal::Step, floor, PROBE_NODES) == Some(Stop::NodeCap) {
+                self.improve(order, 0.0);
+                self.ask_for_shorter_steps();
+                self.descend_fully(order, Goal::Step, floor);
             }
-        } else {
-            self.descend(order, Goal::Step, floor);
         }
-        if let Some(incumbent) = &self.incumbent {
-            let whole = whole_ns(self.problem.forecast_ns(incumbent));
-            let limit = longest_rounding_to(whole).min(self.problem.t_max_ns());
+        if let Some(forecast_ns) = self.forecast() {
+            let limit = longest_rounding_to(whole_ns(forecast_ns)).min(self.problem.t_max_ns());
             self.limits.set_step(self.problem, limit);
         }
     }
 
-    fn fewest_copied_blocks(&mut self, order: &Order) {
-        let copied = |stages: &Self| stages.incumbent.as_ref().map(|c| stages.problem.copied_blocks(c));
-        let floor = order.fewest_copied(0, self.problem.need);
-        let now = copied(self).expect("Invariant: there is an incumbent");
-        if now > floor && self.capped.is_none() {
-            self.limits.copied = now - 1;
-            self.descend(order, Goal::Copied, floor);
+    /// Limits steps to those that round to fewer nanoseconds than the incumbent's.
+    fn ask_for_shorter_steps(&mut self) {
+        if let Some(forecast_ns) = self.forecast() {
+            let below = longest_rounding_to(whole_ns(forecast_ns).saturating_sub(1));
+            self.limits.set_step(self.problem, below.min(self.problem.t_max_ns()));
         }
-        self.limits.copied = copied(self).expect("Invariant: there is an incumbent");
+    }
+
+    /// The incumbent's forecast, nanoseconds.
+    fn forecast(&self) -> Option<f64> {
+        self.incumbent.as_ref().map(|choice| self.problem.forecast_ns(choice))
+    }
+
+    /// Makes the incumbent one of [`start::improved`] that is better by forecast (those up to `step_ns` are equal),
+    /// then by copied blocks.
+    fn improve(&mut self, order: &Order, step_ns: f64) {
+        let problem = self.problem;
+        let surrogate = Surrogate::new(problem, order, &self.limits);
+        let start = self.incumbent.clone().unwrap_or_else(|| start::heuristic(problem, order));
+        let key = |choice: &[usize]| {
+            let forecast_ns = problem.forecast_ns(choice).max(step_ns);
+            (whole_ns(forecast_ns), problem.copied_blocks(choice))
+        };
+        for choice in start::improved(problem, order, &surrogate, start, step_ns) {
+            let within = problem.freed_blocks(&choice) >= problem.need
+                && problem.forecast_ns(&choice) <= problem.t_max_ns();
+            if within && self.incumbent.as_ref().is_none_or(|incumbent| key(&choice) < key(incumbent)) {
+                self.incumbent = Some(choice);
+            }
+        }
+    }
+
+    fn fewest_copied_blocks(&mut self, order: &Order) {
+        let floor = order.fewest_copied(0, self.problem.need);
+        if self.copied() > floor && self.capped.is_none() {
+            self.limits.copied = self.copied() - 1;
+            if self.descend(order, Goal::Copied, floor, PROBE_NODES) == Some(Stop::NodeCap) {
+                self.improve(order, self.limits.step_ns());
+                self.limits.copied = self.copied() - 1;
+                self.descend_fully(order, Goal::Copied, floor);
+            }
+        }
+        self.limits.copied = self.copied();
+    }
+
+    fn copied(&self) -> u64 {
+        let incumbent = self.incumbent.as_ref().expect("Invariant: there is an incumbent");
+        self.problem.copied_blocks(incumbent)
     }
 
     fn fewest_changes(&mut self, order: &Order) {
@@ -182,27 +220,34 @@ impl<'p> Stages<'p> {
         let now = changes(self).expect("Invariant: there is an incumbent");
         if now > floor {
             self.limits.changes = now - 1;
-            self.descend(order, Goal::Changes, floor);
+            self.descend_fully(order, Goal::Changes, floor);
         }
         self.limits.changes = changes(self).expect("Invariant: there is an incumbent");
     }
 
     fn first_in_order(&mut self, order: &Order) {
-        self.descend(order, Goal::First, 0);
+        self.descend_fully(order, Goal::First, 0);
     }
 
-    /// Searches for `goal` under the limits; `floor` is a value of the goal's criterion that no placement beats.
-    fn descend(&mut self, order: &Order, goal: Goal, floor: u64) {
-        let cap = self.problem.instance.node_cap.saturating_sub(self.nodes);
-        let limits = self.limits.clone();
-        let mut tree = Tree::new(self.problem, order, goal, floor, limits, self.incumbent.as_deref(), cap);
-        if tree.descend() == ControlFlow::Break(Stop::NodeCap) {
+    /// [`Self::descend`] to the end, or as far as the instance's node cap allows.
+    fn descend_fully(&mut self, order: &Order, goal: Goal, floor: u64) {
+        if self.descend(order, goal, floor, u64::MAX) == Some(Stop::NodeCap) {
             self.capped = Some(goal);
         }
+    }
+
+    /// Searches for `goal` under the limits, visiting `most` nodes; `floor` is a value of the goal's criterion
+    /// that no placement beats. Says why it ended, if it did not look everywhere.
+    fn descend(&mut self, order: &Order, goal: Goal, floor: u64, most: u64) -> Option<Stop> {
+        let cap = self.problem.instance.node_cap.saturating_sub(self.nodes).min(most);
+        let limits = self.limits.clone();
+        let mut tree = Tree::new(self.problem, order, goal, floor, limits, self.incumbent.as_deref(), cap);
+        let flow = tree.descend();
         self.nodes += tree.nodes;
         if let Some(better) = tree.best {
             self.incumbent = Some(better);
         }
+        flow.break_value()
     }
 }
 

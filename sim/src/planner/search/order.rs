@@ -38,7 +38,7 @@ pub(super) struct Order {
 }
 
 /// The requests from one position on.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Rest {
     copy_ns: f64,
     most_freed: i64,
@@ -47,12 +47,27 @@ struct Rest {
     /// Most freed by one more offloaded layer of any of them.
     best_freed_per_count: f64,
     largest_blocks: u64,
+    smallest_blocks: u64,
     /// Changes that even the closest candidates make.
     least_changes: u64,
     /// Most freed without any change.
     kept_freed: f64,
     /// Fewest copied without any change.
     kept_copied: u64,
+}
+
+impl Rest {
+    const EMPTY: Rest = Rest {
+        copy_ns: 0.0,
+        most_freed: 0,
+        common_blocks: 0,
+        best_freed_per_count: 0.0,
+        largest_blocks: 1,
+        smallest_blocks: u64::MAX,
+        least_changes: 0,
+        kept_freed: 0.0,
+        kept_copied: 0,
+    };
 }
 
 #[derive(Clone, Copy)]
@@ -120,7 +135,7 @@ impl Order {
 
     /// Fewest blocks that the requests from `depth` on copy if they free `need`.
     pub fn fewest_copied(&self, depth: usize, need: i64) -> u64 {
-        if need <= 0 {
+        if need <= 0 || depth == self.requests.len() {
             return 0;
         }
         let (mut need, mut copied) = (need, 0);
@@ -134,8 +149,12 @@ impl Order {
             need -= item.most_freed;
             copied += item.densest_copied;
         }
-        let common = self.rests[depth].common_blocks;
-        if common > 1 { copied.div_ceil(common) * common } else { copied }
+        let rest = &self.rests[depth];
+        if rest.common_blocks > 1 {
+            copied = copied.div_ceil(rest.common_blocks) * rest.common_blocks;
+        }
+        // so many layers at least, each at least the smallest: strong when the requests are nearly equal
+        copied.max(copied.div_ceil(rest.largest_blocks) * rest.smallest_blocks)
     }
 
     /// Least total copy time, in nanoseconds, of the requests from `depth` on if they free `need` and copy at least
@@ -188,7 +207,7 @@ fn rests(problem: &Problem<'_>, requests: &[usize]) -> Vec<Rest> {
     let shape = problem.shape;
     let candidates = shape.candidates();
     let densest = shape.densest_count();
-    let mut rests = vec![Rest::default(); requests.len() + 1];
+    let mut rests = vec![Rest::EMPTY; requests.len() + 1];
     for (position, &index) in requests.iter().enumerate().rev() {
         let request = &problem.instance.requests[index];
         let mut rest = rests[position + 1];
@@ -202,6 +221,7 @@ fn rests(problem: &Problem<'_>, requests: &[usize]) -> Vec<Rest> {
         rest.common_blocks = greatest_common_divisor(rest.common_blocks, request.blocks);
         rest.best_freed_per_count = rest.best_freed_per_count.max(per_count);
         rest.largest_blocks = rest.largest_blocks.max(request.blocks);
+        rest.smallest_blocks = rest.smallest_blocks.min(request.blocks);
         rest.least_changes += changes.iter().min().expect("Invariant: resident is always a candidate");
         rest.kept_freed += most_kept as f64 * per_count;
         rest.kept_copied += kept_count * request.blocks;

@@ -62,6 +62,22 @@ impl Surrogate {
         self.allowance = allowance(problem, limits, &self.prices);
     }
 
+    /// The cheapest candidate of every request, by request.
+    pub fn cheapest(&self, problem: &Problem<'_>, order: &Order) -> Vec<usize> {
+        let candidates = problem.shape.candidates();
+        let mut choice = vec![0; order.requests.len()];
+        for (&request, costs) in order.requests.iter().zip(self.costs.chunks_exact(candidates)) {
+            let mut least = 0;
+            for candidate in 1..candidates {
+                if costs[candidate] < costs[least] {
+                    least = candidate;
+                }
+            }
+            choice[request] = least;
+        }
+        choice
+    }
+
     /// How much the cheapest placement of all costs beyond the allowance: above 0 there is none within the limits.
     fn strength(&self) -> f64 {
         self.rest[0] - self.allowance
