@@ -100,7 +100,7 @@ impl ArrivalProcess {
                 random::exponential(generator, 1.0 / rate)
             }
             ArrivalProcess::Bursty { rate, size } => {
-                if index % size as usize == 0 {
+                if index.is_multiple_of(size as usize) {
                     random::exponential(generator, f64::from(size) / rate)
                 } else {
                     0.0

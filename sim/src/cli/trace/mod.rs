@@ -19,7 +19,7 @@ mod stats;
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Box<Command>,
 }
 
 #[derive(Subcommand)]
@@ -31,7 +31,7 @@ enum Command {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.command {
+    match *args.command {
         Command::Stats(args) => stats::run(args)?,
         Command::Convert(args) => convert(args)?,
         Command::Generate(args) => generate::run(args)?,
