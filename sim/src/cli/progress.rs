@@ -29,29 +29,14 @@ impl Progress {
         Progress { bar }
     }
 
-    /// Sets how many parts are done.
-    pub fn set(&self, done: u64) {
-        self.bar.set_position(done);
-    }
-
     /// Adds parts that are done.
     pub fn add(&self, done: u64) {
         self.bar.inc(done);
     }
 
-    /// Names what is being done now.
-    pub fn label(&self, label: &str) {
-        self.bar.set_message(label.to_owned());
-    }
-
     /// Takes the bar away before its end.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-
-    /// Runs `print` with the bar out of the way: for a warning while the bar is shown.
-    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.bar.suspend(print)
     }
 }
 
@@ -88,7 +73,7 @@ mod tests {
     #[test]
     fn a_bar_that_no_terminal_shows_still_counts() {
         let progress = Progress::new("demo", "requests", 10, true);
-        progress.set(4);
+        progress.add(4);
         progress.add(2);
         assert_eq!(progress.bar.position(), 6);
         assert!(progress.bar.is_hidden());

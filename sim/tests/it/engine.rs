@@ -27,15 +27,14 @@ fn ms(millis: u64) -> SimDuration {
 }
 
 fn cost() -> CostModel {
-    let link =
-        LinkModel { latency: SimDuration::ZERO, rate: BytesPerSec::try_from_f64(1e9).expect("a rate") };
+    let link = LinkModel::line(SimDuration::ZERO, BytesPerSec::try_from_f64(1e9).expect("a rate"));
     CostModel {
         layers: 4,
         compute: ComputeModel::Affine { per_token_s: 0.0, base_s: 4e-3 },
         h2d: link.clone(),
         d2h: link,
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-3 },
-        tail: SimDuration::ZERO,
+        fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
     }
 }
@@ -305,7 +304,7 @@ fn offloaded_layers_cost_link_time_in_every_step_and_are_not_kept() {
 
 #[test]
 fn tail_and_link_intercept_are_added_once_per_step() {
-    let truth = CostModel { tail: ms(3), link_intercept: ms(10), ..cost() };
+    let truth = CostModel { fixed_tail: ms(3), link_intercept: ms(10), ..cost() };
     let resident = run_with(&[request(0, 16, 2)], &server(100), &truth, &mut resident()).decodes();
     assert_eq!((resident[0].compute, resident[0].stall), (ms(7), ms(0)), "no copy, no intercept");
     let offloaded =

@@ -6,6 +6,7 @@ mod engine;
 mod feedback;
 mod golden_plan;
 mod golden_step;
+mod laws;
 mod pipeline_laws;
 mod plots;
 mod profiles;

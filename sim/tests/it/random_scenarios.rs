@@ -15,7 +15,7 @@ use orbitflow_sim::server::{
 };
 use orbitflow_sim::trace::Arrival;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration, SimTime};
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// One server, one trace, and what its planner believes.
@@ -118,14 +118,14 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
     // One request of 30 blocks copies a layer in 0.1 to 6 times a layer's compute.
     let rate = 30.0 * 65_536.0 / (layer_s * random.random_range(0.1..6.0));
     let latency = one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(20_000_000)]);
-    let link = LinkModel { latency, rate: BytesPerSec::try_from_f64(rate).expect("a rate") };
+    let link = LinkModel::line(latency, BytesPerSec::try_from_f64(rate).expect("a rate"));
     CostModel {
         layers,
         compute: ComputeModel::Affine { per_token_s: 1e-6, base_s: layer_s * f64::from(layers) },
         h2d: link.clone(),
         d2h: LinkModel { latency: SimDuration::ZERO, ..link },
         prefill: PrefillModel::Linear { base_s: 1e-3, per_token_s: 1e-5 },
-        tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
+        fixed_tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
         link_intercept: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(1_000_000_000)]),
     }
 }

@@ -13,14 +13,14 @@ pub fn llama() -> ModelSpec {
 /// Communication slope 1.87e-5 s per token over all layers; 0.1 ms of prefill per prompt token.
 pub fn a6000() -> CostModel {
     let rate = BytesPerSec::try_from_f64(131_072.0 / 1.87e-5).expect("a rate");
-    let link = LinkModel { latency: SimDuration::ZERO, rate };
+    let link = LinkModel::line(SimDuration::ZERO, rate);
     CostModel {
         layers: 32,
         compute: ComputeModel::Affine { per_token_s: 6.74e-7, base_s: 4.06e-2 },
         h2d: link.clone(),
         d2h: link,
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-4 },
-        tail: SimDuration::ZERO,
+        fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
     }
 }
