@@ -69,11 +69,10 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
             return Ok(ExitCode::from(code));
         }
     };
-    let _ = cli.quiet;
     match cli.command {
         Command::Plan(args) => plan::run(args),
         Command::Step(args) => step::run(args),
-        Command::Trace(args) => trace::run(args),
+        Command::Trace(args) => trace::run(args, cli.quiet),
         Command::Profile(args) => profile::run(args),
     }
 }

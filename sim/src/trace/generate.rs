@@ -1,14 +1,15 @@
 //! Drawing a trace: any arrival process with any lengths, or the recipe of the OrbitFlow paper by name.
 //!
-//! The same [`Recipe`] gives the same bytes on every machine. Lengths and arrivals come from different streams, so
-//! another arrival process keeps the lengths.
+//! The same [`Recipe`] gives the same bytes on every machine. Lengths and arrivals come from different streams,
+//! so another arrival process keeps the lengths.
 
 use super::arrivals::ArrivalProcess;
 use super::length_distribution::LengthDistribution;
-use super::rows::whole_microseconds;
+use super::options::ReadOptions;
+use super::rows::{Row, RowArrival, Rows, whole_microseconds};
 use super::{Arrival, Trace, TraceHints, TraceRequest};
 use crate::random::{self, Stream};
-use crate::units::SimDuration;
+use crate::units::{SimDuration, SimTime};
 
 /// The unit that arrivals are drawn in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Recipe {
     }
 }
 
-/// Draws a trace. The requests stand in the order of the file: by arrival, a session's turns together.
+/// Draws a trace, sorted as every trace is and named by row.
 ///
 /// # Errors
 /// [`BadRecipe`].
@@ -108,39 +109,46 @@ pub fn generate(recipe: &Recipe) -> Result<Trace, BadRecipe> {
     let instants =
         recipe.arrivals.draw(recipe.requests, &mut random::sequence(recipe.seed, Stream::Arrivals));
     let mut lengths = random::sequence(recipe.seed, Stream::Lengths);
-    let mut trace = Trace::default();
+    let mut rows: Vec<Row> = Vec::new();
     for (session, instant) in (0..).zip(instants) {
-        let arrival = arrival(instant, recipe.clock)?;
+        let start = match arrival(instant, recipe.clock)? {
+            Arrival::Step(step) => RowArrival::Step(step),
+            Arrival::At(at) => RowArrival::At(at),
+            Arrival::AfterTurn { .. } => panic!("Invariant: a drawn instant is no later turn"),
+        };
         let mut context = 0;
         for turn in 0..recipe.sessions.map_or(1, |sessions| sessions.turns) {
-            let arrival = if turn == 0 { arrival } else { next_turn(recipe, session, turn, &trace) };
+            let arrival = match (turn, recipe.sessions) {
+                (1.., Some(sessions)) => RowArrival::After {
+                    previous: rows.len() - 1,
+                    think: think_time(recipe.seed, sessions.mean_think_s, session, turn),
+                },
+                _ => start,
+            };
             let prompt_tokens = context + recipe.prompt.draw(None, &mut lengths);
             let output_tokens = recipe.output.draw(Some(prompt_tokens), &mut lengths);
             context = prompt_tokens + output_tokens;
-            trace.requests.push(TraceRequest {
-                id: trace.requests.len().to_string(),
-                arrival,
-                prompt_tokens,
-                output_tokens,
-                slo: None,
-                ttft_slo: None,
-                session: recipe.sessions.map(|_| session),
-            });
+            let mut row = Row::new(rows.len().to_string(), arrival, prompt_tokens, output_tokens);
+            row.session = recipe.sessions.map(|_| session);
+            rows.push(row);
         }
+    }
+    let rows = Rows { rows, ..Rows::default() };
+    let mut trace = rows
+        .into_trace("the recipe", &ReadOptions::default())
+        .expect("Invariant: drawn rows are dated, not empty and within the range of time");
+    trace.notes.clear();
+    for (place, request) in trace.requests.iter_mut().enumerate() {
+        request.id = place.to_string();
     }
     Ok(trace)
 }
 
-fn next_turn(recipe: &Recipe, session: u32, turn: u32, trace: &Trace) -> Arrival {
-    let mean = recipe.sessions.map_or(0.0, |sessions| sessions.mean_think_s);
-    let mut generator = random::keyed(recipe.seed, Stream::Arrivals, &[u64::from(session), u64::from(turn)]);
+fn think_time(seed: u64, mean: f64, session: u32, turn: u32) -> SimDuration {
+    let mut generator = random::keyed(seed, Stream::Arrivals, &[u64::from(session), u64::from(turn)]);
     let think = whole_microseconds(random::exponential(&mut generator, mean))
         .expect("Invariant: 40 means of at most 10^5 s are within the range of time");
-    let previous = u32::try_from(trace.requests.len() - 1).expect("Invariant: fewer than 2^32 requests");
-    Arrival::AfterTurn {
-        previous: crate::ids::RequestId(previous),
-        think: SimDuration::from_picos(think.as_picos()),
-    }
+    think.since(SimTime::ZERO)
 }
 
 /// An instant that was drawn, on the clock of the trace. Steps are rounded down.
@@ -153,19 +161,21 @@ fn arrival(instant: f64, clock: Clock) -> Result<Arrival, BadRecipe> {
     }
 }
 
-/// The recipe of the OrbitFlow paper's traces (facts G.2): 52 requests for a server of batch size 4, lengths from bins of
-/// three kinds, lognormal gaps in steps, and a GPU pool of 0.23 times the peak of the batch.
+/// The recipe of the OrbitFlow paper's traces (facts G.2): 52 requests for a server of batch size 4, lengths
+/// from bins of three kinds, lognormal gaps in steps, and a GPU pool of 0.23 times the peak of the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaperRecipe {
     /// How many requests; the paper has 52.
     pub requests: usize,
-    /// λ in units of n / Σ output tokens per step: the concurrency offered to an unbounded server. The paper has 1 to 5.
+    /// λ in units of n / Σ output tokens per step: the concurrency offered to an unbounded server. The paper
+    /// has 1 to 5.
     pub load: f64,
     /// Coefficient of variation of the gaps. The paper has 1 to 7.
     pub cv: f64,
     /// Most live requests of the server; the paper's main traces have 4.
     pub batch_size: u32,
-    /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes were searched.
+    /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes
+    /// were searched.
     pub mix: [[f64; 3]; 3],
     /// Seed of all draws.
     pub seed: u64,
