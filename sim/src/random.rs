@@ -133,8 +133,8 @@ fn standard_gamma(generator: &mut ChaCha8Rng, shape: f64) -> f64 {
     }
 }
 
-/// The noise factor of one thing: lognormal of mean 1 and coefficient of variation `cv`, the same whenever it is
-/// asked for. Exactly 1 if `cv` is 0.
+/// The noise factor of one thing: lognormal of mean 1 and coefficient of variation `cv`, the same whenever it
+/// is asked for. Exactly 1 if `cv` is 0.
 pub fn keyed_factor(seed: u64, stream: Stream, parts: &[u64], cv: f64) -> f64 {
     if cv == 0.0 { 1.0 } else { lognormal(&mut keyed(seed, stream, parts), 1.0, cv) }
 }

@@ -1,8 +1,8 @@
 //! When requests arrive that have no arrival of their own: the arrival processes, by name.
 //!
-//! A process is written as one word and its numbers, `gamma:0.5:3`, in scenarios, on the command line and in the
-//! note that every trace drawn with it carries. Rates are per second or per step, as the user of the process
-//! decides. The first request arrives at 0. Draws come from the stream of arrivals (design §9).
+//! A process is written as one word and its numbers, `gamma:0.5:3`, in scenarios, on the command line and in
+//! the note that every trace drawn with it carries. Rates are per second or per step, as the user of the
+//! process decides. The first request arrives at 0. Draws come from the stream of arrivals (design §9).
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,7 +39,8 @@ pub enum ArrivalProcess {
         /// Standard deviation of the gaps over their mean.
         cv: f64,
     },
-    /// `bimodal:SLOW:FAST:SHARE`: exponential gaps, of rate `slow` with probability `share`, else of rate `fast`.
+    /// `bimodal:SLOW:FAST:SHARE`: exponential gaps, of rate `slow` with probability `share`, else of rate
+    /// `fast`.
     Bimodal {
         /// Rate of the long gaps.
         slow: f64,
@@ -48,7 +49,8 @@ pub enum ArrivalProcess {
         /// Share of the long gaps, 0 to 1.
         share: f64,
     },
-    /// `bursty:RATE:SIZE`: bursts of `size` requests at one instant, exponential gaps of mean size/rate between them.
+    /// `bursty:RATE:SIZE`: bursts of `size` requests at one instant, exponential gaps of mean size/rate between
+    /// them.
     Bursty {
         /// Requests per unit of time.
         rate: f64,

@@ -1,7 +1,7 @@
 //! Azure's LLM inference traces: CSV with `TIMESTAMP,ContextTokens,GeneratedTokens`.
 //!
-//! Stamps are wall clock in UTC with 100 ns digits; arrivals are counted from the earliest row. Lines end in CRLF and the
-//! last has no end. Source: Azure/AzurePublicDataset.
+//! Stamps are wall clock in UTC with 100 ns digits; arrivals are counted from the earliest row. Lines end in
+//! CRLF and the last has no end. Source: Azure/AzurePublicDataset.
 
 use super::error::TraceError;
 use super::fields::Table;

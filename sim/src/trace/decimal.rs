@@ -1,7 +1,7 @@
 //! Seconds in decimal text to picoseconds and back, exactly.
 //!
-//! A stamp such as `12729.0319601` has more digits than `f64` seconds can hold to the picosecond over days, and a
-//! trace that is written and read again must be the same trace. So text becomes picoseconds by whole-number
+//! A stamp such as `12729.0319601` has more digits than `f64` seconds can hold to the picosecond over days, and
+//! a trace that is written and read again must be the same trace. So text becomes picoseconds by whole-number
 //! arithmetic, rounding to the nearest only below a picosecond.
 
 use crate::units::{PICOS_PER_SEC, SimDuration};

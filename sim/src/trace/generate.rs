@@ -1,7 +1,7 @@
 //! Drawing a trace: any arrival process with any lengths, or the recipe of the OrbitFlow paper by name.
 //!
-//! The same [`Recipe`] gives the same bytes on every machine. Lengths and arrivals come from different streams, so
-//! another arrival process keeps the lengths.
+//! The same [`Recipe`] gives the same bytes on every machine. Lengths and arrivals come from different streams,
+//! so another arrival process keeps the lengths.
 
 use super::arrivals::ArrivalProcess;
 use super::length_distribution::LengthDistribution;
@@ -161,19 +161,21 @@ fn arrival(instant: f64, clock: Clock) -> Result<Arrival, BadRecipe> {
     }
 }
 
-/// The recipe of the OrbitFlow paper's traces (facts G.2): 52 requests for a server of batch size 4, lengths from bins of
-/// three kinds, lognormal gaps in steps, and a GPU pool of 0.23 times the peak of the batch.
+/// The recipe of the OrbitFlow paper's traces (facts G.2): 52 requests for a server of batch size 4, lengths
+/// from bins of three kinds, lognormal gaps in steps, and a GPU pool of 0.23 times the peak of the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaperRecipe {
     /// How many requests; the paper has 52.
     pub requests: usize,
-    /// λ in units of n / Σ output tokens per step: the concurrency offered to an unbounded server. The paper has 1 to 5.
+    /// λ in units of n / Σ output tokens per step: the concurrency offered to an unbounded server. The paper
+    /// has 1 to 5.
     pub load: f64,
     /// Coefficient of variation of the gaps. The paper has 1 to 7.
     pub cv: f64,
     /// Most live requests of the server; the paper's main traces have 4.
     pub batch_size: u32,
-    /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes were searched.
+    /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes
+    /// were searched.
     pub mix: [[f64; 3]; 3],
     /// Seed of all draws.
     pub seed: u64,

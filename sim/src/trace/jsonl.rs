@@ -6,9 +6,9 @@
 //! {"id":"late","arrival_s":7.25,"prompt_tokens":90,"output_tokens":12,"slo_s":0.05,"ttft_slo_s":2}
 //! ```
 //!
-//! A trace is in seconds (`arrival_s`) or in steps (`arrival_step`), not both. The first line of a session has an
-//! arrival; each later one has `think_s`, counted from the last token of the line before it in the same session.
-//! A line without `id` is named by its row, from 0.
+//! A trace is in seconds (`arrival_s`) or in steps (`arrival_step`), not both. The first line of a session has
+//! an arrival; each later one has `think_s`, counted from the last token of the line before it in the same
+//! session. A line without `id` is named by its row, from 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,16 +1,19 @@
 //! Sessions of coding agents, from callanjfox/kv-cache-tester: one JSON object per session, or the derived CSV.
 //!
-//! Closed loop: a turn arrives a think time after the last token of the turn before it. Upstream's `think_time` of a turn is
-//! the time from the end of the latest answer whose duration (`api_time`) was recorded to the turn's start `t`: over
-//! 41,177 turns `t − t_before − api_time_before − think_time` has median 0.0 and lies within ±0.86 s (stamps are whole
-//! seconds) for 98 %. About 9 % of the answers have no recorded duration; the think time after one then counts from an
-//! even earlier answer, so the gap between the two starts, which is an upper bound of the true think time, is used
-//! instead. Turns of one session run one after another, as their prompts contain the answers before them.
+//! Closed loop: a turn arrives a think time after the last token of the turn before it. Upstream's `think_time`
+//! of a turn is the time from the end of the latest answer whose duration (`api_time`) was recorded to the
+//! turn's start `t`: over 41,177 turns `t − t_before − api_time_before − think_time` has median 0.0 and lies
+//! within ±0.86 s (stamps are whole seconds) for 98 %. About 9 % of the answers have no recorded duration; the
+//! think time after one then counts from an even earlier answer, so the gap between the two starts, which is an
+//! upper bound of the true think time, is used instead. Turns of one session run one after another, as their
+//! prompts contain the answers before them.
 //!
-//! Session starts were removed upstream. They are drawn by the arrival process that the user names, or are all at 0.
+//! Session starts were removed upstream. They are drawn by the arrival process that the user names, or are all
+//! at 0.
 //!
-//! Requests of subagents (`type` "subagent" with nested requests; depth 1 in the CSV) are left out and counted: their
-//! start within the session is not recorded in the CSV, and the think time of the session's next turn covers their run.
+//! Requests of subagents (`type` "subagent" with nested requests; depth 1 in the CSV) are left out and counted:
+//! their start within the session is not recorded in the CSV, and the think time of the session's next turn
+//! covers their run.
 //! `in` counts the whole context, most of which repeats the turn before.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! How long prompts and outputs are that nobody measured: length distributions, by name.
 //!
-//! Written as one word and its numbers, as arrival processes are. Lengths are whole tokens, at least 1. Draws come from
-//! the stream of lengths (design §9).
+//! Written as one word and its numbers, as arrival processes are. Lengths are whole tokens, at least 1. Draws
+//! come from the stream of lengths (design §9).
 
 use std::fmt;
 use std::str::FromStr;
@@ -54,7 +54,8 @@ pub struct Bin {
 pub const LENGTHS: &str = "fixed:N, uniform:LOW:HIGH, lognormal:MEAN:CV, bins:CENTRE=WEIGHT,…, ratio:R, ratio-total:R (outputs only)";
 
 impl LengthDistribution {
-    /// One length. `prompt` is the prompt that an output belongs to; panics if a ratio is asked for without one.
+    /// One length. `prompt` is the prompt that an output belongs to; panics if a ratio is asked for without
+    /// one.
     pub fn draw(&self, prompt: Option<u64>, generator: &mut ChaCha8Rng) -> u64 {
         let prompt =
             || prompt.expect("Invariant: only outputs are ratios, and they are drawn after the prompt");

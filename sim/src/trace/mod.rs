@@ -4,7 +4,8 @@
 //! ids do not exist here, only counts. Knows nothing about models, GPUs or policies.
 //!
 //! ```text
-//! file ─► read ─► a reader (one file per format) ─► rows: filter, draw, load, sort ─► Trace ─► jsonl, orbitflow
+//! file ─► read ─► a reader (one file per format) ─► rows: filter, draw, load, sort ─► Trace ─► jsonl,
+//! orbitflow
 //! ```
 //!
 //! A new format is one file, one [`Format`] variant, one row of [`FORMATS`], one match arm, one test.

@@ -1,8 +1,9 @@
 //! Mooncake's traces (FAST'25): JSON Lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids`.
 //!
-//! The conversation and tool traces stamp arrivals every 3.0 s, about ten requests a stamp, which would read as bursts. A
-//! file in which no two stamps are nearer than 2.5 s is such a grid: each row is spread evenly over the 3 s from its
-//! stamp, by a draw of its own. The synthetic trace has stamps to the millisecond and stays as it is.
+//! The conversation and tool traces stamp arrivals every 3.0 s, about ten requests a stamp, which would read as
+//! bursts. A file in which no two stamps are nearer than 2.5 s is such a grid: each row is spread evenly over
+//! the 3 s from its stamp, by a draw of its own. The synthetic trace has stamps to the millisecond and stays as
+//! it is.
 //!
 //! `hash_ids` (shared prefix blocks) are not used: there is no prefix cache.
 

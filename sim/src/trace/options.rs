@@ -7,8 +7,9 @@ use crate::units::SimDuration;
 
 /// How a trace file is read. The scenario's `[trace]` table and the flags of `orbitflow trace` map onto it.
 ///
-/// In this order: rows of zero length are left out; then prompts below `min_prompt_tokens`; arrivals are drawn where
-/// the file has none; steps become seconds by `step_time`; `load` compresses time; rows are sorted; the first
+/// In this order: rows of zero length are left out; then prompts below `min_prompt_tokens`; arrivals are drawn
+/// where the file has none; steps become seconds by `step_time`; `load` compresses time; rows are sorted; the
+/// first
 /// `limit` are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOptions {

@@ -1,9 +1,10 @@
-//! The trace format of the OrbitFlow authors (facts G.1): one JSON object, arrivals in engine steps, and the server it
-//! was made for. Read and written.
+//! The trace format of the OrbitFlow authors (facts G.1): one JSON object, arrivals in engine steps, and the
+//! server it was made for. Read and written.
 //!
-//! `requests` maps names, `request_7` or `7`, to `input_length`, `output_length`, `arrival_time`. Requests of equal
-//! arrival are taken in the numeric order of their names. `category`, `sched_time`, `wait_time`, `vocab` and other
-//! keys are ignored: the published runner ignores them too. `max_model_len` becomes a hint, never a filter.
+//! `requests` maps names, `request_7` or `7`, to `input_length`, `output_length`, `arrival_time`. Requests of
+//! equal arrival are taken in the numeric order of their names. `category`, `sched_time`, `wait_time`, `vocab`
+//! and other keys are ignored: the published runner ignores them too. `max_model_len` becomes a hint, never a
+//! filter.
 
 use std::fmt::Write as _;
 
@@ -88,7 +89,8 @@ pub enum CannotWrite {
     },
 }
 
-/// Writes a trace. Names that are not of the authors' kind, or not in numeric order, are replaced by `request_0` and so on.
+/// Writes a trace. Names that are not of the authors' kind, or not in numeric order, are replaced by
+/// `request_0` and so on.
 ///
 /// # Errors
 /// The trace has what the format cannot say.

@@ -3,9 +3,10 @@
 //! A reader only says what stands in the file. Everything that is the same for all formats happens here, in the
 //! order that [`ReadOptions`] names.
 //!
-//! A turn whose previous turn is left out falls back to the nearest earlier turn of its session that is kept, with the
-//! think times added up; if there is none it becomes the session's first turn, and arrives that much think time
-//! after the session's start (in a trace in steps, at its start: a step has no fixed length in seconds).
+//! A turn whose previous turn is left out falls back to the nearest earlier turn of its session that is kept,
+//! with the think times added up; if there is none it becomes the session's first turn, and arrives that much
+//! think time after the session's start (in a trace in steps, at its start: a step has no fixed length in
+//! seconds).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -197,7 +198,8 @@ impl Rows {
                     RowArrival::At(at_load(SimTime::from_picos(picos), options.load).ok_or_else(too_late)?)
                 }
                 (RowArrival::Step(step), None) if options.load != 1.0 => {
-                    // Readers allow steps up to 2^40: the quotient is a whole number of steps, rounded down, and fits.
+                    // Readers allow steps up to 2^40: the quotient is a whole number of steps, rounded down,
+                    // and fits.
                     RowArrival::Step((step as f64 / options.load).floor() as u64)
                 }
                 (RowArrival::At(at), _) => RowArrival::At(at_load(at, options.load).ok_or_else(too_late)?),
@@ -291,7 +293,8 @@ fn at_load(at: SimTime, load: f64) -> Option<SimTime> {
     Some(SimTime::ZERO + span)
 }
 
-/// An instant that was drawn, to the nearest microsecond: what is drawn has no finer meaning, and files stay short.
+/// An instant that was drawn, to the nearest microsecond: what is drawn has no finer meaning, and files stay
+/// short.
 pub fn whole_microseconds(seconds: f64) -> Option<SimTime> {
     const PICOS_PER_MICRO: u64 = 1_000_000;
     let picos = SimDuration::try_from_secs_f64(seconds).ok()?.as_picos();

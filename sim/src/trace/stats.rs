@@ -1,9 +1,11 @@
 //! What a trace is like: lengths, rate, burstiness, and the pressure it puts on a server's KV memory.
 //!
-//! **Pressure** (facts G.4) is what the requests would hold if memory had no limit: first come, first served, at most
-//! `batch_size` live, one token per request and step, prefill in no time. After each step that had a live request the
-//! blocks `Σ ceil((prompt + tokens made)/16)` are compared with N, the blocks per layer of a fully resident pool. This is a
-//! property of the trace, not a simulation: there is no step time, no offloading and no policy.
+//! **Pressure** (facts G.4) is what the requests would hold if memory had no limit: first come, first served,
+//! at most
+//! `batch_size` live, one token per request and step, prefill in no time. After each step that had a live
+//! request the blocks `Σ ceil((prompt + tokens made)/16)` are compared with N, the blocks per layer of a fully
+//! resident pool. This is a property of the trace, not a simulation: there is no step time, no offloading and
+//! no policy.
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;

@@ -1,6 +1,8 @@
-//! The public traces of `../shared/traces` beside the repository: row counts of its README, the pressure of facts G.4.
+//! The public traces of `../shared/traces` beside the repository: row counts of its README, the pressure of
+//! facts G.4.
 //!
-//! Without that folder each test prints `SKIPPED` and passes, unless `ORBITFLOW_REQUIRE_SHARED` is set (`make shared`).
+//! Without that folder each test prints `SKIPPED` and passes, unless `ORBITFLOW_REQUIRE_SHARED` is set (`make
+//! shared`).
 
 use std::path::{Path, PathBuf};
 

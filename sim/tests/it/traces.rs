@@ -1,4 +1,5 @@
-//! Reading, writing and drawing traces: every format on small samples, every bad input, and what must hold of any trace.
+//! Reading, writing and drawing traces: every format on small samples, every bad input, and what must hold of
+//! any trace.
 
 use std::path::{Path, PathBuf};
 

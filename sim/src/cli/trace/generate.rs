@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{WriteFormat, write_whole};
+use super::{WriteFormat, show_notes, write_whole};
 use crate::cli::OrInput as _;
 use crate::trace::generate::{Clock, PaperRecipe, Recipe, SessionRecipe, generate, generate_paper};
 use crate::trace::{ArrivalProcess, LENGTHS, LengthDistribution, PROCESSES, Trace};
@@ -99,8 +99,8 @@ fn mix(text: &str) -> Result<Mix, String> {
     Ok(Mix(weights))
 }
 
-/// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+/// Runs the command. `quiet`: no notes on stderr.
+pub fn run(args: Args, quiet: bool) -> anyhow::Result<()> {
     let (trace, pattern) = match args.recipe {
         Some(RecipeName::Paper) => paper(&args)?,
         None => free(&args)?,
@@ -110,10 +110,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => WriteFormat::Jsonl,
     });
     let text = to.write(&trace, &pattern)?;
-    if to == WriteFormat::Jsonl
-        && let (Some(batch), Some(blocks)) = (trace.hints.batch_size, trace.hints.gpu_kv_blocks)
-    {
-        eprintln!("note: jsonl has no place for the server: batch_size = {batch}, gpu_kv_blocks = {blocks}");
+    if !quiet {
+        show_notes(&trace, to);
     }
     write_whole(&args.out, &text)
 }

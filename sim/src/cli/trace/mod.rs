@@ -29,12 +29,12 @@ enum Command {
     Generate(generate::Args),
 }
 
-/// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// Runs the command. `quiet`: no notes on stderr.
+pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     match *args.command {
         Command::Stats(args) => stats::run(args)?,
-        Command::Convert(args) => convert(args)?,
-        Command::Generate(args) => generate::run(args)?,
+        Command::Convert(args) => convert(args, quiet)?,
+        Command::Generate(args) => generate::run(args, quiet)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -56,7 +56,8 @@ struct ReadArgs {
     /// Leave out requests with a shorter prompt
     #[arg(long, value_name = "TOKENS", default_value_t = 0)]
     min_prompt_tokens: u64,
-    /// Seconds that a step takes: turns arrivals in steps into seconds; for stats, seconds into steps of the pressure
+    /// Seconds that a step takes: turns arrivals in steps into seconds; for stats, seconds into steps of the
+    /// pressure
     #[arg(long, value_name = "SECONDS", value_parser = step_time, allow_negative_numbers = true)]
     step_time_s: Option<SimDuration>,
     /// How requests of a table of lengths, or sessions, arrive: a process such as poisson:0.5 (per second)
@@ -126,22 +127,25 @@ struct ConvertArgs {
     out: PathBuf,
 }
 
-fn convert(args: ConvertArgs) -> anyhow::Result<()> {
+fn convert(args: ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     let trace = args.read.read()?;
-    show_notes(&trace);
     let pattern = format!("converted from {}", args.read.trace.display());
     let text = args.to.write(&trace, &pattern)?;
-    if args.to == WriteFormat::Jsonl
-        && (trace.hints.batch_size.is_some() || trace.hints.gpu_kv_blocks.is_some())
-    {
-        eprintln!("note: jsonl has no place for batch_size and gpu_kv_blocks: set them in the scenario");
+    if !quiet {
+        show_notes(&trace, args.to);
     }
     write_whole(&args.out, &text)
 }
 
-fn show_notes(trace: &Trace) {
+/// Says on stderr what a reader of the written trace would not see.
+fn show_notes(trace: &Trace, written: WriteFormat) {
     for note in &trace.notes {
         eprintln!("note: {note}");
+    }
+    if let (WriteFormat::Jsonl, Some(batch), Some(blocks)) =
+        (written, trace.hints.batch_size, trace.hints.gpu_kv_blocks)
+    {
+        eprintln!("note: jsonl has no place for the server: batch_size = {batch}, gpu_kv_blocks = {blocks}");
     }
 }
 

@@ -1,18 +1,11 @@
 //! Every bad input: one clear line with file, place, key, value and what was expected.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
-use orbitflow_sim::trace::stats::{PressureServer, pressure, stats};
-use orbitflow_sim::trace::{
-    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, Trace, jsonl, orbitflow, read_bytes,
-};
-use orbitflow_sim::units::{SimDuration, SimTime};
-use proptest::prelude::*;
+use orbitflow_sim::trace::{ReadOptions, read_bytes};
+use orbitflow_sim::units::SimDuration;
 
-use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, repository, seconds};
+use super::{AUTHORS, SESSION, gzip, refusal};
 
 #[test]
 fn every_bad_line_of_our_own_format_is_named_with_its_remedy() {

@@ -1,18 +1,13 @@
 //! Each format on a small sample, and what our writers make of it.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
-use assert_cmd::Command;
-use orbitflow_sim::trace::stats::{PressureServer, pressure, stats};
 use orbitflow_sim::trace::{
-    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, Trace, jsonl, orbitflow, read_bytes,
+    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, jsonl, orbitflow, read_bytes,
 };
 use orbitflow_sim::units::{SimDuration, SimTime};
-use proptest::prelude::*;
 
-use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, repository, seconds};
+use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, seconds};
 
 #[test]
 fn our_own_lines_are_sorted_stably_and_sessions_are_chained() {
@@ -102,9 +97,9 @@ fn a_table_of_lengths_needs_a_process_and_says_which_it_got() {
 #[test]
 fn a_session_thinks_from_the_end_of_the_answer_before() {
     let trace = read(SESSION);
-    // Turn 2 follows a recorded answer: its own 7.0. Turn 3 has no output and is skipped. It would have come after an
-    // unrecorded answer: min(27.5, 30 − 10) = 20. Turn 4 has no think time: 40 − 30 − 4 = 6, and falls back to turn 2:
-    // 20 + 6 = 26.
+    // Turn 2 follows a recorded answer: its own 7.0. Turn 3 has no output and is skipped. It would have come
+    // after an unrecorded answer: min(27.5, 30 − 10) = 20. Turn 4 has no think time: 40 − 30 − 4 = 6, and falls
+    // back to turn 2: 20 + 6 = 26.
     let thinks: Vec<Option<(u32, f64)>> = trace
         .requests
         .iter()

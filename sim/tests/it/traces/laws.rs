@@ -1,18 +1,12 @@
 //! Filters, load and order: examples, and what must hold of any trace.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
-use assert_cmd::Command;
-use orbitflow_sim::trace::stats::{PressureServer, pressure, stats};
-use orbitflow_sim::trace::{
-    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, Trace, jsonl, orbitflow, read_bytes,
-};
+use orbitflow_sim::trace::{Arrival, ReadOptions, Trace, jsonl};
 use orbitflow_sim::units::{SimDuration, SimTime};
 use proptest::prelude::*;
 
-use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, repository, seconds};
+use super::{AUTHORS, arrivals, ids, read, read_with, seconds};
 
 #[test]
 fn the_load_factor_divides_starts_and_leaves_think_times() {

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use assert_cmd::Command;
-use orbitflow_sim::trace::stats::{PressureServer, pressure, stats};
-use orbitflow_sim::trace::{
-    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, Trace, jsonl, orbitflow, read_bytes,
-};
-use orbitflow_sim::units::{SimDuration, SimTime};
-use proptest::prelude::*;
+use orbitflow_sim::trace::stats::{PressureServer, pressure};
+use orbitflow_sim::trace::{Arrival, ReadOptions, orbitflow};
 
-use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, repository, seconds};
+use super::{read, repository};
 
 #[test]
 fn the_shipped_traces_are_what_their_commands_draw() {
@@ -67,7 +62,7 @@ fn convert_writes_a_trace_that_reads_the_same() {
         lines.to_str().unwrap(),
     ]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("jsonl has no place for batch_size"), "{stderr}");
+    assert!(stderr.contains("jsonl has no place for the server: batch_size = 4"), "{stderr}");
     let (code, ..) = orbitflow_trace(&[
         "convert",
         lines.to_str().unwrap(),

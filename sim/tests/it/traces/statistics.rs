@@ -1,24 +1,15 @@
 //! Rate, variation and KV pressure, by hand.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
-
-use assert_cmd::Command;
 use orbitflow_sim::trace::stats::{PressureServer, pressure, stats};
-use orbitflow_sim::trace::{
-    Arrival, ArrivalProcess, FORMATS, Format, ReadOptions, Trace, jsonl, orbitflow, read_bytes,
-};
-use orbitflow_sim::units::{SimDuration, SimTime};
-use proptest::prelude::*;
 
-use super::{AUTHORS, SESSION, arrivals, gzip, ids, read, read_with, refusal, repository, seconds};
+use super::read;
 
 #[test]
 fn pressure_is_that_of_first_come_first_served_slots_without_a_memory_limit() {
-    // Two slots. Steps after which request 0 (prompt 15, 3 tokens) holds 16, 17, 18 tokens = 1, 2, 2 blocks; request 1
-    // (prompt 32, 1 token) 33 tokens = 3 blocks in step 0; request 2 waits for its slot: 2 tokens of prompt 1 in steps 1
-    // and 2 = 1, 1. Live blocks: 4, 3, 3; N = 3: above in one step of three. Request 3 comes after an idle time: 1.
+    // Two slots. Steps after which request 0 (prompt 15, 3 tokens) holds 16, 17, 18 tokens = 1, 2, 2 blocks;
+    // request 1 (prompt 32, 1 token) 33 tokens = 3 blocks in step 0; request 2 waits for its slot: 2 tokens of
+    // prompt 1 in steps 1 and 2 = 1, 1. Live blocks: 4, 3, 3; N = 3: above in one step of three. Request 3
+    // comes after an idle time: 1.
     let text = "{\"arrival_step\":0,\"prompt_tokens\":15,\"output_tokens\":3}\n\
                 {\"arrival_step\":0,\"prompt_tokens\":32,\"output_tokens\":1}\n\
                 {\"arrival_step\":0,\"prompt_tokens\":1,\"output_tokens\":2}\n\
