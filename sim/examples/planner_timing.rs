@@ -11,7 +11,9 @@ use orbitflow_sim::planner::{Scratch, samples, search};
 
 fn main() {
     let instances: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(300);
-    println!("layers,candidates,requests,median_us,p95_us,max_us,infeasible_pct,cap_hit_pct,median_nodes,p95_nodes");
+    println!(
+        "layers,candidates,requests,median_us,p95_us,max_us,infeasible_pct,cap_hit_pct,median_nodes,p95_nodes"
+    );
     for layers in [32] {
         for requests in [4, 8, 16, 32, 256] {
             row(layers, requests, instances);

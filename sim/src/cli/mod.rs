@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod json_input;
 mod plan;
 mod profile;
 mod step;

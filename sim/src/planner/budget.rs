@@ -8,10 +8,7 @@ pub type Promise = (f64, u64);
 
 /// `Σ_r max(0, 1 − SLO_r/t − deposit_r/W)` at step time `step_s` seconds, for a window of `window` tokens.
 pub fn slo_load(promises: impl IntoIterator<Item = Promise>, window: u64, step_s: f64) -> f64 {
-    promises
-        .into_iter()
-        .map(|(slo_s, deposit)| (exposed(deposit, window) - slo_s / step_s).max(0.0))
-        .sum()
+    promises.into_iter().map(|(slo_s, deposit)| (exposed(deposit, window) - slo_s / step_s).max(0.0)).sum()
 }
 
 /// The longest step time, in seconds, whose SLO load is at most `budget`; `None`: every step time is within it.

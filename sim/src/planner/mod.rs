@@ -25,7 +25,7 @@ mod solver_time;
 mod window;
 
 pub use budget::{Promise, slo_load, t_max};
-pub use problem::forecast;
+pub use problem::{binding_layer, forecast};
 pub use search::{Scratch, search};
 pub use solver_time::solver_time;
 pub use window::{DEFAULT_FAILURE_BUDGET, WINDOWS, growth_blocks, placement_capacity, widest_window};
@@ -34,7 +34,7 @@ use self::problem::Problem;
 use crate::model::{Distance, LayerSet};
 
 /// Nodes that one search may visit, unless asked otherwise.
-pub const DEFAULT_NODE_CAP: u64 = 200_000;
+pub const DEFAULT_NODE_CAP: u64 = 50_000;
 
 /// One request of an [`Instance`].
 #[derive(Clone, Debug, PartialEq)]

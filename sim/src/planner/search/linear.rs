@@ -22,7 +22,9 @@ pub(super) fn shadow_prices(gain: &[f64], rows: Vec<f64>) -> Vec<f64> {
         inside: (columns..columns + count).collect(),
     };
     for _ in 0..MOST_PIVOTS {
-        let Some((row, column)) = program.entering().and_then(|column| program.leaving(column)) else { break };
+        let Some((row, column)) = program.entering().and_then(|column| program.leaving(column)) else {
+            break;
+        };
         program.pivot(row, column);
     }
     let mut prices = vec![0.0; count];

@@ -20,8 +20,8 @@ mod tail;
 mod tree;
 
 use self::order::{Order, Symmetry};
-use self::tree::{Goal, Limits, Stop, Tree};
 use self::surrogate::Surrogate;
+use self::tree::{Goal, Limits, Stop, Tree};
 use super::problem::{Problem, longest_rounding_to, whole_ns};
 use super::shape::Shape;
 use super::{Infeasible, Instance, NoPlan, Plan};
@@ -82,8 +82,7 @@ fn uniform(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
     for choice in fitting {
         reason = Infeasible::Slo;
         let forecast_ns = problem.forecast_ns(&choice);
-        let key =
-            [whole_ns(forecast_ns), problem.copied_blocks(&choice), problem.changed_layers(&choice)];
+        let key = [whole_ns(forecast_ns), problem.copied_blocks(&choice), problem.changed_layers(&choice)];
         if forecast_ns <= problem.t_max_ns() && best.as_ref().is_none_or(|(least, _)| key < *least) {
             best = Some((key, choice));
         }
@@ -268,9 +267,16 @@ mod tests {
     fn the_search_is_brute_force_to_the_last_tie() {
         let mut scratch = Scratch::default();
         // (requests, layers): at most 20^3 or 10^4 placements each
-        for (requests, layers, seeds) in
-            [(1, 1, 20), (2, 2, 300), (5, 4, 300), (3, 9, 300), (5, 12, 150), (4, 16, 100), (4, 32, 40), (3, 80, 20)]
-        {
+        for (requests, layers, seeds) in [
+            (1, 1, 20),
+            (2, 2, 300),
+            (5, 4, 300),
+            (3, 9, 300),
+            (5, 12, 150),
+            (4, 16, 100),
+            (4, 32, 40),
+            (3, 80, 20),
+        ] {
             for seed in 0..seeds {
                 let instance = samples::small(requests, layers, seed);
                 let found = answer(search(&instance, &mut scratch));

@@ -84,8 +84,8 @@ impl Order {
         let blocks = |r: usize| problem.instance.requests[r].blocks;
         requests.sort_by(|&a, &b| {
             let (left, right) = (most_freed(problem, a), most_freed(problem, b));
-            let efficiency = (i128::from(left) * i128::from(blocks(b)))
-                .cmp(&(i128::from(right) * i128::from(blocks(a))));
+            let efficiency =
+                (i128::from(left) * i128::from(blocks(b))).cmp(&(i128::from(right) * i128::from(blocks(a))));
             efficiency.then(blocks(b).cmp(&blocks(a))).then(a.cmp(&b))
         });
         Order::new(problem, requests, symmetry)

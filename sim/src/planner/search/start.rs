@@ -10,7 +10,7 @@ use super::surrogate::Surrogate;
 /// Sweeps over the batch at most; each applies the best move of every request in turn.
 const MOST_SWEEPS: usize = 8;
 /// Batches up to this size are improved by moves of pairs.
-const MOST_PAIRED: usize = 32;
+const MOST_PAIRED: usize = 24;
 
 /// A placement that fits memory, good by forecast and then by copied blocks. Panics if none fits.
 pub(super) fn heuristic(problem: &Problem<'_>, order: &Order) -> Vec<usize> {
@@ -90,8 +90,7 @@ struct Sweep<'p> {
 
 impl<'p> Sweep<'p> {
     fn new(problem: &'p Problem<'p>, choice: Vec<usize>, allowed_ns: f64) -> Self {
-        let mut late_ns: Vec<f64> =
-            problem.shape.rows.iter().map(|&row| -problem.hidden_ns(row)).collect();
+        let mut late_ns: Vec<f64> = problem.shape.rows.iter().map(|&row| -problem.hidden_ns(row)).collect();
         for (request, &candidate) in choice.iter().enumerate() {
             let copy_ns = problem.copy_ns(request);
             for (late, copied) in late_ns.iter_mut().zip(problem.shape.copied(candidate)) {
@@ -150,7 +149,8 @@ impl<'p> Sweep<'p> {
         let shape = self.problem.shape;
         let blocks = |request: usize| self.problem.instance.requests[request].blocks;
         let now = (self.choice[first], self.choice[second]);
-        let copied = |(a, b): (usize, usize)| shape.counts[a] * blocks(first) + shape.counts[b] * blocks(second);
+        let copied =
+            |(a, b): (usize, usize)| shape.counts[a] * blocks(first) + shape.counts[b] * blocks(second);
         let mut best = (self.stall_ns(), copied(now), now);
         for a in 0..shape.candidates() {
             self.place(first, a);

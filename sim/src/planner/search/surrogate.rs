@@ -87,7 +87,9 @@ impl Surrogate {
         let shape = problem.shape;
         let candidates = shape.candidates();
         let rows: Vec<f64> = (0..candidates)
-            .map(|candidate| shape.copied(candidate).iter().zip(&prices.rows).map(|(f, price)| f * price).sum())
+            .map(|candidate| {
+                shape.copied(candidate).iter().zip(&prices.rows).map(|(f, price)| f * price).sum()
+            })
             .collect();
         let mut costs = Vec::with_capacity(order.requests.len() * candidates);
         for (position, &request) in order.requests.iter().enumerate() {

@@ -255,8 +255,7 @@ impl<'p> Tree<'p> {
 
     /// Looks the tail up, if the window is narrow enough. Whether it was.
     fn look_up(&mut self, need: i64, copied: u64, changes: u64) -> ControlFlow<Stop, bool> {
-        let tail =
-            self.tail.take().unwrap_or_else(|| Tail::new(self.problem, self.order, self.tail_start));
+        let tail = self.tail.take().unwrap_or_else(|| Tail::new(self.problem, self.order, self.tail_start));
         let window = tail.window(need, self.limits.copied - copied);
         let narrow = window.len() <= WIDE_WINDOW;
         let flow = if !narrow {
@@ -312,7 +311,8 @@ impl<'p> Tree<'p> {
         let limits = &self.limits.rows_ns;
         // the last row copies everything and breaks most often
         (0..rows).rev().all(|row| {
-            let copied = parts.clone().fold(decided[row], |sum, (copy_ns, copied)| sum + copy_ns * copied[row]);
+            let copied =
+                parts.clone().fold(decided[row], |sum, (copy_ns, copied)| sum + copy_ns * copied[row]);
             copied <= limits[row]
         })
     }
