@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod init;
 mod interrupt;
+mod json_input;
 mod list;
 mod plan;
 mod plot;

@@ -26,7 +26,7 @@ mod switches;
 mod window;
 
 pub use budget::{Promise, slo_load, t_max};
-pub use problem::forecast;
+pub use problem::{binding_layer, forecast};
 pub use search::{Scratch, search};
 pub use solver_time::solver_time;
 pub use switches::PlannerSwitches;
@@ -36,7 +36,7 @@ use self::problem::Problem;
 use crate::model::{Distance, LayerSet};
 
 /// Nodes that one search may visit, unless asked otherwise.
-pub const DEFAULT_NODE_CAP: u64 = 200_000;
+pub const DEFAULT_NODE_CAP: u64 = 50_000;
 
 /// One request of an [`Instance`].
 #[derive(Clone, Debug, PartialEq)]

@@ -149,18 +149,40 @@ const MAX_CANDIDATES: usize = 24;
 ///
 /// Takes any distances, candidates or not. Panics unless there is one per request.
 pub fn forecast(instance: &Instance, distances: &[Distance]) -> f64 {
-    assert_eq!(distances.len(), instance.requests.len(), "Invariant: one distance per request");
-    let offloaded: Vec<_> = distances.iter().map(|&d| Placement::at(d, instance.layers).offloaded).collect();
+    let offloaded = offloaded(instance, distances);
     let all: Vec<Layer> = Layer::all(instance.layers).collect();
-    let stall = stall_ns(instance, &all, |row| {
-        let upto = LayerSet::all(all[row].0);
-        instance.requests.iter().zip(&offloaded).fold((0.0, 0.0), |(blocks, copies), (request, set)| {
-            let layers = f64::from(set.intersection(upto).len());
-            (blocks + layers * request.blocks as f64, copies + layers)
-        })
-    });
+    let stall = stall_ns(instance, &all, |row| copied_by(instance, &offloaded, all[row]));
     let copies = offloaded.iter().any(|set| !set.is_empty());
     seconds(base_ns(instance, copies) + stall)
+}
+
+/// The layer whose row of the step-time constraint decides the forecast, the first of equals; `None`: computing
+/// does, all copies are hidden. Panics unless there is one distance per request.
+pub fn binding_layer(instance: &Instance, distances: &[Distance]) -> Option<Layer> {
+    let offloaded = offloaded(instance, distances);
+    let stall = |layer| stall_ns(instance, &[layer], |_| copied_by(instance, &offloaded, layer));
+    let mut binding = (0.0, None);
+    for layer in Layer::all(instance.layers) {
+        let stall = stall(layer);
+        if stall > binding.0 {
+            binding = (stall, Some(layer));
+        }
+    }
+    binding.1
+}
+
+fn offloaded(instance: &Instance, distances: &[Distance]) -> Vec<LayerSet> {
+    assert_eq!(distances.len(), instance.requests.len(), "Invariant: one distance per request");
+    distances.iter().map(|&distance| Placement::at(distance, instance.layers).offloaded).collect()
+}
+
+/// Blocks and copies up to `layer`.
+fn copied_by(instance: &Instance, offloaded: &[LayerSet], layer: Layer) -> (f64, f64) {
+    let upto = LayerSet::all(layer.0);
+    instance.requests.iter().zip(offloaded).fold((0.0, 0.0), |(blocks, copies), (request, set)| {
+        let layers = f64::from(set.intersection(upto).len());
+        (blocks + layers * request.blocks as f64, copies + layers)
+    })
 }
 
 /// Nanoseconds as seconds.

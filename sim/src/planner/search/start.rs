@@ -10,7 +10,7 @@ use super::surrogate::Surrogate;
 /// Sweeps over the batch at most; each applies the best move of every request in turn.
 const MOST_SWEEPS: usize = 8;
 /// Batches up to this size are improved by moves of pairs.
-const MOST_PAIRED: usize = 32;
+const MOST_PAIRED: usize = 24;
 
 /// A placement that fits memory, good by forecast and then by copied blocks. Panics if none fits.
 pub(super) fn heuristic(problem: &Problem<'_>, order: &Order) -> Vec<usize> {
