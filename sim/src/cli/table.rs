@@ -17,8 +17,6 @@ pub enum Cell {
     Count(u64),
     /// A number, to the right; people see it with so many digits behind the point, programs see all of it.
     Number(f64, usize),
-    /// Nothing to say: `-` for people, null for programs, empty in a spreadsheet.
-    Missing,
 }
 
 impl From<&str> for Cell {
@@ -51,7 +49,6 @@ impl Cell {
             Cell::Text(text) => text.clone(),
             Cell::Count(count) => count.to_string(),
             Cell::Number(number, digits) => format!("{number:.digits$}"),
-            Cell::Missing => "-".to_owned(),
         }
     }
 
@@ -60,14 +57,12 @@ impl Cell {
             Cell::Text(text) => Value::from(text.as_str()),
             Cell::Count(count) => Value::from(*count),
             Cell::Number(number, _) => Value::from(*number),
-            Cell::Missing => Value::Null,
         }
     }
 
     fn for_spreadsheets(&self) -> String {
         match self {
             Cell::Number(number, _) => number.to_string(),
-            Cell::Missing => String::new(),
             cell => cell.for_people(),
         }
     }
@@ -162,15 +157,15 @@ mod tests {
     fn one_table_reads_the_same_in_three_formats() {
         let mut table = Table::new(["policy", "e2e_pct", "pauses"]);
         table.push(["orbitflow".into(), Cell::Number(66.666, 1), 4_u64.into()]);
-        table.push(["no, \"quotes\"".into(), Cell::Missing, 10_u64.into()]);
+        table.push(["no, \"quotes\"".into(), Cell::Number(5.0, 1), 10_u64.into()]);
         let people = "policy        e2e_pct  pauses\n\
                       orbitflow        66.7       4\n\
-                      no, \"quotes\"        -      10\n";
+                      no, \"quotes\"      5.0      10\n";
         assert_eq!(table.render(Format::Table).unwrap(), people);
-        let csv = "policy,e2e_pct,pauses\norbitflow,66.666,4\n\"no, \"\"quotes\"\"\",,10\n";
+        let csv = "policy,e2e_pct,pauses\norbitflow,66.666,4\n\"no, \"\"quotes\"\"\",5,10\n";
         assert_eq!(table.render(Format::Csv).unwrap(), csv);
         let json: Value = serde_json::from_str(&table.render(Format::Json).unwrap()).unwrap();
         assert_eq!(json[0]["e2e_pct"], 66.666);
-        assert_eq!(json[1]["e2e_pct"], Value::Null);
+        assert_eq!(json[1]["e2e_pct"], 5.0);
     }
 }

@@ -188,10 +188,10 @@ impl OrbitFlow {
             let mut candidates = best.candidates.clone();
             candidates.push(index);
             candidates.sort_unstable();
-            if let Ok(solution) = self.solve(view, &candidates, report) {
-                if solution.t_max_s.is_none_or(|t_max| solution.forecast_s <= RESUME_BELOW * t_max) {
-                    best = solution;
-                }
+            if let Ok(solution) = self.solve(view, &candidates, report)
+                && solution.t_max_s.is_none_or(|t_max| solution.forecast_s <= RESUME_BELOW * t_max)
+            {
+                best = solution;
             }
         }
         best

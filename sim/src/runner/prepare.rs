@@ -256,13 +256,13 @@ fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>,
             let problem = format!("expected a policy: {}", known.join(", "));
             scenario.refuse(&scenario.policy_key(index), problem, nearest)
         })?;
-        let (method, switches, belief) = (entry.method, spec.planner.clone(), belief.clone());
+        let (method, switches, belief) = (entry.method, spec.planner, belief.clone());
         let label = match &spec.label {
             Some(label) => label.clone(),
             None if spec.key != spec.use_ => spec.key.clone(),
             None => entry.label.to_owned(),
         };
-        contenders.push(Contender::new(&spec.key, &label, move || method.build(switches.clone(), &belief)));
+        contenders.push(Contender::new(&spec.key, &label, move || method.build(switches, &belief)));
     }
     Ok(contenders)
 }

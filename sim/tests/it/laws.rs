@@ -63,7 +63,7 @@ fn totals(outcome: &Outcome<'_>) -> laws::Totals {
 
 /// Runs one policy on one scenario under the laws, and says what happened and the digest of every event.
 fn judge(entry: &Entry, seed: u64, scenario: &Scenario) -> (Seen, String) {
-    let mut policy = entry.method.build(scenario.planner.clone(), &scenario.belief);
+    let mut policy = entry.method.build(scenario.planner, &scenario.belief);
     let mut metrics = metrics(scenario);
     let mut laws = Laws::new(law_facts(scenario));
     let mut digest = EventDigest::default();
@@ -126,7 +126,7 @@ fn orbitflow_without_pressure_places_everything_on_the_gpu_and_is_the_resident_p
         scenario.server.host_kv = None;
         scenario.server.switches.solver_time = orbitflow_sim::server::SolverTime::Fixed(SimDuration::ZERO);
         let makespan = |method: Method| {
-            let mut policy = method.build(scenario.planner.clone(), &scenario.truth);
+            let mut policy = method.build(scenario.planner, &scenario.truth);
             let mut metrics = metrics(&scenario);
             engine::run(setup(&scenario), &mut *policy, &mut metrics);
             let outcome = metrics.finish();
