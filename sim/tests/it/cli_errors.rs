@@ -195,7 +195,7 @@ fn wrong_values_in_an_instance_name_file_and_key() {
     let plan = |compute: &str| {
         format!(
             "{{\"layers\": 2, \"layer_compute_s\": {compute}, \"link\": {{\"blocks_per_s\": 5000, \"latency_s\": 0}}, \
-             \"capacity_layer_blocks\": 100, \"requests\": [{{\"id\": \"a\", \"blocks\": 10, \"slo_s\": 0.1}}]}}"
+             \"capacity_layer_blocks\": 100, \"requests\": [{{\"id\": \"a\", \"blocks\": 10, \"slo_s\": 0.1, \"deposit\": 0}}]}}"
         )
     };
     for value in ["0", "-1", "NaN", "1e999", "1e300", "\"10 ms\""] {
@@ -266,7 +266,6 @@ fn what_does_not_fit_together_is_said_before_anything_runs() {
     desk.compare(&["model=llama-3-70b"]);
     desk.compare(&["gpu_kv=1 MiB"]);
     desk.compare(&["trace.limit=2", "trace.min_prompt_tokens=1000000"]);
-    desk.compare(&["slo.tbt=70 ms", "slo.scale=[1]", "slo.tbt=70 ms"]);
     desk.refused(&["compare", "demo.toml", "--steps"]);
     desk.refused(&["compare", "demo.toml", "--jobs", "0"]);
     desk.refused(&["run", "demo.toml"]);
