@@ -65,7 +65,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             serde_json::to_writer_pretty(&mut out, &report)?;
             writeln!(out)?;
         }
-        Format::Csv => report.write_csv(&mut out)?,
+        Format::Csv => {
+            report.write_csv(&mut out)?;
+            if let Err(none) = &answer {
+                eprintln!("infeasible: {}", why(none));
+            }
+        }
         Format::Table => {
             if args.show_model {
                 writeln!(out, "{model}")?;

@@ -1,9 +1,11 @@
-//! The modelled time of one [`search`](super::search), charged by an engine whose `solver_time` is `table`.
+//! The modelled time of one [`search`](super::search()), charged by an engine whose `solver_time` is `table`.
 //!
 //! A simulation never looks at the wall clock, so the time is a table: **medians** over 200 hard random instances
-//! each (`samples::hard`, node cap 50,000), the lower of two runs, release build, one thread of an AMD EPYC (2 virtual CPUs, shared with other work),
-//! 2026-11-23, made by `cargo run --release -p orbitflow-sim --example planner_timing 200`. Hard means that memory or
-//! the SLO binds; a search whose batch fits resident takes a microsecond or two. From about 32 requests on most
+//! each (`samples::hard`, node cap 50,000), the lower of two runs, release build, one thread of an AMD EPYC (2 virtual
+//! CPUs, shared with other work), 2026-11-23, made by
+//! `cargo run --release -p orbitflow-sim --example planner_timing 200`. Hard means that memory or the SLO binds; a
+//! search whose batch fits resident takes a microsecond or two. 95th percentiles are up to ten times the medians up
+//! to 16 requests (a hundred times at 8 requests and 32 layers), two to eight times above. From about 32 requests on most
 //! hard searches end at the node cap, so times stop growing.
 
 use crate::units::SimDuration;
