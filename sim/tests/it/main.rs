@@ -7,6 +7,7 @@ mod feedback;
 mod golden_plan;
 mod golden_step;
 mod laws;
+mod next_layer;
 mod pipeline_laws;
 mod plots;
 mod profiles;
