@@ -14,8 +14,8 @@ fn main() {
     println!(
         "layers,candidates,requests,median_us,p95_us,max_us,infeasible_pct,cap_hit_pct,median_nodes,p95_nodes"
     );
-    for layers in [32] {
-        for requests in [4, 8, 16, 32, 256] {
+    for layers in [32, 80, 126] {
+        for requests in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
             row(layers, requests, instances);
         }
     }

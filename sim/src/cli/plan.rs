@@ -65,7 +65,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             serde_json::to_writer_pretty(&mut out, &report)?;
             writeln!(out)?;
         }
-        Format::Csv => report.write_csv(&mut out)?,
+        Format::Csv => {
+            report.write_csv(&mut out)?;
+            if let Err(none) = &answer {
+                eprintln!("infeasible: {}", why(none));
+            }
+        }
         Format::Table => {
             if args.show_model {
                 writeln!(out, "{model}")?;
@@ -173,12 +178,15 @@ impl Report {
             Ok(plan) => self.write_placements(out, instance, plan)?,
             Err(none) => writeln!(out, "infeasible: {}\n", why(none))?,
         }
-        let t_max = self.t_max_s.map_or("unbounded".to_owned(), milliseconds);
+        let t_max = match self.t_max_s {
+            Some(seconds) => format!("at most {}", milliseconds(seconds)),
+            None => "unbounded".to_owned(),
+        };
         writeln!(out, "{:<12}{:>22}  of {}", "memory", or_dash(self.memory.used), blocks(instance.capacity))?;
         let load = self.slo_load.used.map(|load| format!("{load:.6}"));
         writeln!(
             out,
-            "{:<12}{:>22}  of {}  (step time at most {t_max})",
+            "{:<12}{:>22}  of {}  (step time {t_max})",
             "slo budget",
             or_dash(load),
             self.slo_load.budget

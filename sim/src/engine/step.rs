@@ -399,9 +399,9 @@ impl<S: Sink> Engine<'_, S> {
     ) {
         let mut uses = std::mem::take(&mut self.work.snapshot);
         uses.clear();
-        uses.extend(self.live.iter().chain(&self.preempted).map(|request| {
-            let live = self.live.iter().any(|live| live.id == request.id);
-            let running = live && request.is_running();
+        let live = self.live.iter().map(|request| (request, request.is_running()));
+        let preempted = self.preempted.iter().map(|request| (request, false));
+        uses.extend(live.chain(preempted).map(|(request, running)| {
             let tokens = if running { context(request) } else { request.context() - 1 };
             let blocks = crate::units::blocks_for_tokens(tokens);
             MemoryUse {

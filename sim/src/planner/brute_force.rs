@@ -9,7 +9,7 @@ use super::{Infeasible, Instance, NoPlan, Plan};
 /// The best placement of `instance`, by looking at all `candidates^requests` of them (or `candidates`, if uniform).
 ///
 /// # Errors
-/// As [`search`](super::search).
+/// As [`search`](super::search()).
 pub fn solve(instance: &Instance) -> Result<Plan, NoPlan> {
     let shape = Shape::new(instance.layers);
     let problem = Problem::new(instance, &shape);

@@ -10,8 +10,8 @@
 //! SLO budget, which is `t ≤ t_max` ([`t_max`]). Ties, in this order: forecasts equal in whole nanoseconds, fewer
 //! copied blocks, fewer changed layers, the lexicographically smallest vector of offload counts.
 //!
-//! [`widest_window`] and [`placement_capacity`] build instances from contexts and a pool; [`solver_time`] is the
-//! modelled time of one [`search`].
+//! [`widest_window`] and [`placement_capacity`] build instances from contexts and a pool; [`solver_time()`] is
+//! the modelled time of one [`search()`].
 
 pub mod brute_force;
 mod budget;

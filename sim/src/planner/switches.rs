@@ -4,6 +4,7 @@
 //! victims, distances, step time, the prefix forecast, no migration cost) has no field here; the scenario
 //! reader refuses the other values.
 
+use super::DEFAULT_NODE_CAP;
 use crate::units::SimDuration;
 
 /// Every switch of §4 that a policy with a planner reads.
@@ -43,7 +44,7 @@ impl PlannerSwitches {
         resume_at_window_end: false,
         max_pause: None,
         uniform: false,
-        node_cap: 200_000,
+        node_cap: DEFAULT_NODE_CAP,
     };
 
     /// The physical semantics (default).

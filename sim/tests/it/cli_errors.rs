@@ -124,7 +124,7 @@ fn a_truncated_file_is_said_to_end_too_early() {
     let (_, profile, _) = desk.orbitflow(&["profile", "show", "engine-fit:a6000", "--format", "json"]);
     let instance = "{\"layers\": 2, \"layer_compute_s\": 0.01, \"link\": {\"blocks_per_s\": 5000";
     desk.put("scenario.toml", "seed = 42\npolicies = [\"orbit");
-    desk.put("trace.json", &cut(&fs::read_to_string(desk.path("demo.json")).expect("a trace")));
+    desk.put("trace.json", "{\n  \"batch_size\": 4,\n  \"requests\": {\n    \"request_0\": {\"input_len");
     desk.put("trace.jsonl", "{\"arrival_s\": 0, \"prompt_tokens\": 100, \"outp");
     desk.put("profile.json", &cut(&profile));
     desk.put("config.json", "{\"hidden_size\": 4096, \"num_hid");

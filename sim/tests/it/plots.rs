@@ -8,8 +8,8 @@ use assert_cmd::Command;
 use orbitflow_sim::plot::{PlotError, draw_all};
 use orbitflow_sim::report::rows::{
     Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, QuantileRow,
-    RequestCounts, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts, TraceSummary,
-    Traffic,
+    RequestCounts, RequestRow, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts,
+    TraceSummary, Traffic,
 };
 use tempfile::TempDir;
 
@@ -411,16 +411,49 @@ fn png_copies_are_pictures_or_a_clear_refusal() {
     assert_eq!(png[16..20], 2560_u32.to_be_bytes());
 }
 
-/// Saves `results`, `quantiles` and `timeline` as `compare` would.
+/// Saves `results`, `quantiles` and `timeline` as `compare` would, and a row for each request that arrived.
 fn save(dir: &Path) {
     let json = serde_json::to_string_pretty(&results(&POLICIES, &SCALES)).expect("JSON");
     fs::write(dir.join("results.json"), json).expect("results.json");
+    let mut writer = csv::Writer::from_path(dir.join("requests.csv")).expect("requests.csv");
+    for policy in &results(&POLICIES, &SCALES).policies {
+        for number in 0..policy.requests.arrived {
+            writer.serialize(request(&policy.key, number)).expect("a row");
+        }
+    }
+    writer.flush().expect("requests.csv");
     let mut writer = csv::Writer::from_path(dir.join("quantiles.csv")).expect("quantiles.csv");
     quantiles(&POLICIES).iter().for_each(|row| writer.serialize(row).expect("a row"));
     writer.flush().expect("quantiles.csv");
     let mut writer = csv::Writer::from_path(dir.join("timeline.csv")).expect("timeline.csv");
     timeline(&POLICIES).iter().for_each(|row| writer.serialize(row).expect("a row"));
     writer.flush().expect("timeline.csv");
+}
+
+fn request(policy: &str, number: u64) -> RequestRow {
+    RequestRow {
+        policy: policy.to_owned(),
+        id: number.to_string(),
+        state: "finished".to_owned(),
+        arrival_s: 0.0,
+        admitted_s: Some(0.0),
+        first_token_s: Some(1.0),
+        finish_s: Some(1.0),
+        prompt_tokens: 1,
+        output_tokens: 1,
+        delivered_tokens: 1,
+        slo_s: 0.05,
+        ttft_s: Some(1.0),
+        tpot_step_s: None,
+        tpot_gap_s: None,
+        late_step: 0,
+        late_gap: 0,
+        late_step_deposit: 0,
+        late_gap_deposit: 0,
+        paused_s: 0.0,
+        pauses: 0,
+        preemptions: 0,
+    }
 }
 
 fn orbitflow_plot(dir: &Path) -> assert_cmd::assert::Assert {
@@ -451,17 +484,20 @@ fn plot_names_the_file_and_the_place_of_bad_input() {
         let said = orbitflow_plot(dir).code(2).stdout("");
         String::from_utf8(said.get_output().stderr.clone()).expect("UTF-8")
     };
-    assert!(stderr(dir.path()).contains("./results.json: cannot be read"));
+    assert!(stderr(dir.path()).contains("error: .: no `results.json`, expected a directory"));
 
     save(dir.path());
     let saved = read(&dir.path().join("results.json"));
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
     write("results.json", &saved[..saved.len() / 2]);
-    assert!(stderr(dir.path()).contains("./results.json: expected JSON: EOF while parsing"));
+    assert!(stderr(dir.path()).contains("./results.json: EOF while parsing"));
     write("results.json", &saved.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1));
-    assert!(stderr(dir.path()).contains("./results.json: `schema_version` is 9: expected 1"));
+    assert!(stderr(dir.path()).contains("./results.json: schema_version 9, expected 1"));
     write("results.json", &saved.replacen("\"label\": \"FlexGen\"", "\"label\": 3", 1));
-    assert!(stderr(dir.path()).contains("policies[1].label: invalid type: integer `3`, expected a string"));
+    assert!(
+        stderr(dir.path())
+            .contains("./results.json: `policies[1].label`: invalid type: integer `3`, expected a string")
+    );
 
     write("results.json", &saved);
     write(

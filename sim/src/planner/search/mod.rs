@@ -150,12 +150,11 @@ impl<'p> Stages<'p> {
     fn least_forecast(&mut self, order: &Order) {
         let floor = whole_ns(self.least_ns);
         self.ask_for_shorter_steps();
-        if self.forecast().is_none_or(|forecast_ns| whole_ns(forecast_ns) > floor) {
-            if self.descend(order, Goal::Step, floor, PROBE_NODES) == Some(Stop::NodeCap) {
-                self.improve(order, 0.0);
-                self.ask_for_shorter_steps();
-                self.descend_fully(order, Goal::Step, floor);
-            }
+        let improvable = self.forecast().is_none_or(|forecast_ns| whole_ns(forecast_ns) > floor);
+        if improvable && self.descend(order, Goal::Step, floor, PROBE_NODES) == Some(Stop::NodeCap) {
+            self.improve(order, 0.0);
+            self.ask_for_shorter_steps();
+            self.descend_fully(order, Goal::Step, floor);
         }
         if let Some(forecast_ns) = self.forecast() {
             let limit = longest_rounding_to(whole_ns(forecast_ns)).min(self.problem.t_max_ns());

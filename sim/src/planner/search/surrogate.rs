@@ -94,10 +94,10 @@ impl Surrogate {
         let mut costs = Vec::with_capacity(order.requests.len() * candidates);
         for (position, &request) in order.requests.iter().enumerate() {
             let copied = prices.copied * order.blocks[position] as f64;
-            for candidate in 0..candidates {
+            for (candidate, row_cost) in rows.iter().enumerate() {
                 let changed = problem.changes[request * candidates + candidate] as f64;
                 costs.push(
-                    order.copy_ns[position] * rows[candidate]
+                    order.copy_ns[position] * row_cost
                         + copied * shape.counts[candidate] as f64
                         + prices.changed * changed
                         - prices.freed * problem.freed(request, candidate) as f64,

@@ -39,7 +39,7 @@ fn the_demo_trace_has_pressure_and_brings_its_server() {
     // ceil(0.23 · peak), facts G.2
     assert_eq!(trace.hints.gpu_kv_blocks, Some((23 * peak).div_ceil(100)));
     let pressure = pressure(&trace, PressureServer::default()).unwrap();
-    assert!(pressure.above_n_pct.unwrap() > 40.0, "{pressure:?}");
+    assert!(pressure.above_n_pct.unwrap() > 30.0, "{pressure:?}");
 }
 
 fn orbitflow_trace(args: &[&str]) -> (i32, String, String) {
