@@ -194,11 +194,13 @@ fn wrong_values_in_an_instance_name_file_and_key() {
     let mut desk = Desk::new();
     let plan = |compute: &str| {
         format!(
-            "{{\"layers\": 2, \"layer_compute_s\": {compute}, \"link\": {{\"blocks_per_s\": 5000, \"latency_s\": 0}}, \
-             \"capacity_layer_blocks\": 100, \"failure_budget\": 2, \"window\": 32, \"requests\": [{{\"id\": \"a\", \"blocks\": 10, \"slo_s\": 0.1, \"deposit\": 0}}]}}"
+            "{{\"layers\": 2, \"layer_compute_s\": {compute}, \
+             \"link\": {{\"blocks_per_s\": 5000, \"latency_s\": 0}}, \
+             \"capacity_layer_blocks\": 100, \"failure_budget\": 2, \"window\": 32, \
+             \"requests\": [{{\"id\": \"a\", \"blocks\": 10, \"slo_s\": 0.1, \"deposit\": 0}}]}}"
         )
     };
-    for value in ["0", "-1", "NaN", "1e999", "1e300", "\"10 ms\""] {
+    for value in ["0", "-1", "NaN", "1e999", "100000", "\"10 ms\""] {
         desk.put("plan.json", &plan(value));
         desk.refused(&["plan", "plan.json"]);
     }

@@ -58,6 +58,8 @@ fn layout(value: &Value, place: &str, lines: &mut Vec<String>) {
             lines.push(format!("{place}: list"));
             return items.first().into_iter().for_each(|item| layout(item, &format!("{place}[]"), lines));
         }
+        // Whichever triggers fired.
+        Value::Object(_) if place.ends_with("by_trigger") => "counts by trigger",
         Value::Object(entries) => {
             let inner = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
             return entries.iter().for_each(|(key, value)| layout(value, &inner(key), lines));
