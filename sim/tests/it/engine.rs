@@ -31,7 +31,7 @@ fn cost() -> CostModel {
     CostModel {
         layers: 4,
         compute: ComputeModel::Affine { per_token_s: 0.0, base_s: 4e-3 },
-        h2d: link.clone(),
+        h2d: link,
         d2h: link,
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-3 },
         fixed_tail: SimDuration::ZERO,
