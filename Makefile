@@ -23,7 +23,7 @@ bench: release ## steps, layer-steps and plans per second, and memory, on fixed 
 
 plots: release ## the figures of plots/, drawn again from the demo
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
-	cp out/demo/plots/*.svg plots/
+	cd out/demo/plots && cp attainment.svg tbt_cdf.svg timeline-orbitflow.svg timeline-static-1.svg ../../../plots/
 
 determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
 	$(CARGO) build --package orbitflow-sim
