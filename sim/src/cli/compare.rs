@@ -9,8 +9,10 @@ use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Format, OrInput};
 use crate::plot;
+use crate::policy::registry;
 use crate::report::{self, OutputDir};
 use crate::runner::{self, Comparison, Contender, Options, Prepared};
+use crate::scenario::did_you_mean;
 
 /// Every policy of the scenario on the same trace and seed: a table, and files and plots under DIR.
 #[derive(clap::Args)]
@@ -74,12 +76,30 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
 pub fn run_one(mut args: RunArgs, quiet: bool) -> anyhow::Result<ExitCode> {
     let mut prepared = runner::prepare(&args.scenario.load()?).or_input()?;
     if !prepared.contenders.iter().any(|contender| contender.key == args.policy) {
+        refuse_unknown(&args.policy, &prepared).or_input()?;
         // Not one of the scenario's own: then one of the registry's, with the scenario's switches.
         args.scenario.overrides.push(format!("policies=[\"{}\"]", args.policy));
         prepared = runner::prepare(&args.scenario.load()?).or_input()?;
     }
     prepared.contenders.retain(|contender| contender.key == args.policy);
     simulate(prepared, args.output, quiet)
+}
+
+/// Every key is the scenario's or the registry's.
+fn refuse_unknown(key: &str, prepared: &Prepared) -> anyhow::Result<()> {
+    if registry::find(key).is_some() {
+        return Ok(());
+    }
+    let own = prepared.contenders.iter().map(|contender| contender.key.as_str());
+    let mut known: Vec<&str> = own.collect();
+    for method in registry::METHODS {
+        if !known.contains(&method.key) {
+            known.push(method.key);
+        }
+    }
+    let hint = did_you_mean(key, known.iter().copied())
+        .unwrap_or_else(|| "`orbitflow list policies` says what each does".to_owned());
+    anyhow::bail!("--policy: {key:?}: expected one of {}\nhint: {hint}", known.join(", "))
 }
 
 fn simulate(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {

@@ -37,18 +37,35 @@ fn decode<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut decoder = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         let path = error.path().to_string();
-        let problem = error.into_inner().to_string();
-        let place = if path == "." { String::new() } else { format!("`{path}`: ") };
+        // Where the text ends or breaks within an object, the path ends with an unknown key.
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        let problem = in_words_of_json(&error.into_inner().to_string());
+        let place = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
         format!("{place}{problem}{}", hint(&problem))
     })?;
     decoder.end().map_err(|error| format!("more follows the JSON object: {error}"))?;
     Ok(value)
 }
 
+/// serde's names of Rust types, as a user of JSON knows them.
+fn in_words_of_json(problem: &str) -> String {
+    let words = [
+        ("expected f64", "a number"),
+        ("expected u32", "a whole number"),
+        ("expected u64", "a whole number"),
+    ];
+    words
+        .iter()
+        .fold(problem.to_owned(), |problem, (rust, json)| problem.replace(rust, &format!("expected {json}")))
+}
+
 /// The nearest of the keys that serde lists after an unknown one: "unknown field `a`, expected one of `b`, `c`".
 fn hint(problem: &str) -> String {
     if problem.contains("EOF while parsing") {
-        return "; hint: the file seems to be cut off".to_owned();
+        return "\nhint: the file seems to be cut off".to_owned();
+    }
+    if problem.starts_with("expected value") {
+        return "\nhint: JSON has no NaN, Infinity, comments or trailing commas".to_owned();
     }
     if !problem.starts_with("unknown field") {
         return String::new();
@@ -59,5 +76,5 @@ fn hint(problem: &str) -> String {
         .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
         .min_by_key(|&(distance, _)| distance)
         .filter(|&(distance, key)| distance <= key.len().max(unknown.len()) / 2);
-    nearest.map_or(String::new(), |(_, key)| format!("; hint: did you mean `{key}`?"))
+    nearest.map_or(String::new(), |(_, key)| format!("\nhint: did you mean `{key}`?"))
 }

@@ -46,7 +46,7 @@ enum Solver {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.show_model && (args.solver != Solver::Milp || args.format != Format::Table) {
         anyhow::bail!(super::InputError(anyhow::anyhow!(
-            "`--show-model` lists the mixed-integer program as text; hint: add `--solver milp`, without `--format`"
+            "`--show-model` lists the mixed-integer program as text\nhint: add `--solver milp`, without `--format`"
         )));
     }
     let file: InstanceFile = json_input::read(&args.instance).or_input()?;

@@ -16,7 +16,7 @@ pub struct ScenarioArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Leave requests that arrive before S out of the scores: seconds, or a duration with its unit
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub warmup: Option<String>,
 }
 

@@ -68,21 +68,21 @@ pub enum ReportError {
         problem: String,
     },
     /// The system refused.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {cause}")]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 impl ReportError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReportError {
         let path = path.to_owned();
-        move |source| ReportError::Io { action, path, source }
+        move |cause| ReportError::Io { action, path, cause }
     }
 }
 

@@ -129,7 +129,12 @@ struct Run<'a> {
 }
 
 /// Runs `contenders` over a prepared scenario. Policies that look at the SLO run once per scale, the others once.
+/// Panics if two contenders have one key: no one could tell their rows apart.
 pub fn compare(prepared: &Prepared, contenders: &[Contender], options: Options<'_>) -> Comparison {
+    let mut keys: Vec<&str> = contenders.iter().map(|contender| contender.key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), contenders.len(), "Invariant: every contender has a key of its own");
     let Options { laws, steps, progress } = options;
     let mut steps: Vec<Option<StepsPart>> = steps.into_iter().map(Some).collect();
     steps.resize_with(contenders.len(), || None);

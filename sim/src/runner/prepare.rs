@@ -6,12 +6,12 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::{Contender, Prepared, RunError};
-use crate::cost::{self, CostModel, CostOptions, HardwareProfile};
+use crate::cost::{self, CostError, CostModel, CostOptions, HardwareProfile};
 use crate::metrics::{ScaleSlo, Scoring};
 use crate::policy::registry;
-use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSpec};
+use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSpec, did_you_mean};
 use crate::server::{ServerConfig, SolverTime};
-use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace};
+use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace, TraceError};
 use crate::units::{BytesPerSec, SimDuration};
 
 /// Resolves a scenario.
@@ -62,9 +62,14 @@ pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
 }
 
 fn load_profile(scenario: &Scenario, key: &str, source: &Source) -> Result<HardwareProfile, RunError> {
-    cost::load(&source.argument()).map_err(|error| match source {
-        Source::Preset(_) => scenario.refuse(key, error.to_string(), None).into(),
-        Source::File(_) => RunError::Cost(error),
+    cost::load(&source.argument()).map_err(|error| match (source, error) {
+        (source, CostError::Unknown { hint, .. }) => {
+            let what = if matches!(source, Source::File(_)) { "file" } else { "preset" };
+            let problem = format!("no such {what}: expected a hardware preset or a path to a profile");
+            scenario.refuse(key, problem, hint).into()
+        }
+        (Source::Preset(_), error) => scenario.refuse(key, error.to_string(), None).into(),
+        (Source::File(_), error) => RunError::Cost(error),
     })
 }
 
@@ -97,7 +102,12 @@ fn read_trace(scenario: &Scenario) -> Result<Trace, RunError> {
     let format = match &spec.format {
         None => None,
         Some(name) => Some(name.parse::<Format>().map_err(|_| {
-            scenario.refuse("trace.format", format!("expected one of {}", Format::names()), None)
+            let known = trace::FORMATS.iter().map(|(_, name, _)| *name);
+            scenario.refuse(
+                "trace.format",
+                format!("expected one of {}", Format::names()),
+                did_you_mean(name, known),
+            )
         })?),
     };
     let arrivals = match &spec.arrivals {
@@ -116,7 +126,14 @@ fn read_trace(scenario: &Scenario) -> Result<Trace, RunError> {
         arrivals,
         seed: scenario.seed,
     };
-    let trace = trace::read(Path::new(&spec.file), &options)?;
+    let trace = trace::read(Path::new(&spec.file), &options).map_err(|error| match error {
+        // The key and its line: the path in the message is the one that the scenario's own folder gives.
+        TraceError::Read { .. } => {
+            let hint = "`orbitflow trace generate` draws a trace".to_owned();
+            RunError::from(scenario.refuse("trace.file", error.to_string(), Some(hint)))
+        }
+        error => error.into(),
+    })?;
     if trace.requests.is_empty() {
         let problem = "expected at least one request after its filters";
         return Err(scenario.refuse("trace.file", problem, None).into());
@@ -164,9 +181,8 @@ fn gpu_blocks(
         }
         (None, Some(blocks)) => per_layer(blocks, "the trace", notes),
         (None, None) => {
-            let hint = "set `gpu_kv` or `gpu_kv_blocks`".to_owned();
             let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model)
-                .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), Some(hint)))?;
+                .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), None))?;
             notes.push(format!(
                 "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations"
             ));
@@ -174,7 +190,9 @@ fn gpu_blocks(
         }
     };
     if blocks < layers {
-        let problem = format!("expected room for at least one block per layer ({layers} layer-blocks)");
+        let least = scenario.model.block_bytes() * layers;
+        let problem =
+            format!("expected room for at least one block per layer: {layers} layer-blocks, {least}");
         return Err(scenario.refuse("gpu_kv", problem, None).into());
     }
     Ok(blocks)
@@ -246,15 +264,11 @@ fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>,
     let mut contenders = Vec::new();
     for (index, spec) in scenario.policies.iter().enumerate() {
         let entry = registry::find(&spec.use_).ok_or_else(|| {
-            let known: Vec<&str> = registry::METHODS.iter().map(|entry| entry.key).collect();
-            let nearest = known
-                .iter()
-                .max_by(|a, b| {
-                    strsim::jaro_winkler(a, &spec.use_).total_cmp(&strsim::jaro_winkler(b, &spec.use_))
-                })
-                .map(|key| format!("did you mean `{key}`? `orbitflow list policies` lists them"));
-            let problem = format!("expected a policy: {}", known.join(", "));
-            scenario.refuse(&scenario.policy_key(index), problem, nearest)
+            let known = || registry::METHODS.iter().map(|entry| entry.key);
+            let problem = format!("expected a policy: {}", known().collect::<Vec<_>>().join(", "));
+            let hint = did_you_mean(&spec.use_, known())
+                .unwrap_or_else(|| "`orbitflow list policies` says what each does".to_owned());
+            scenario.refuse(&scenario.policy_key(index), problem, Some(hint))
         })?;
         let (method, switches, belief) = (entry.method, spec.planner, belief.clone());
         let label = match &spec.label {

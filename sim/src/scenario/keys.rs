@@ -182,6 +182,12 @@ pub fn hint_for_unknown(section: SectionName, name: &str) -> String {
     }
 }
 
+/// The hint for a word that is none of `known`: the nearest, if at most half of it would have to change.
+pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (nearest, edits) = nearest(word, known)?;
+    (edits <= nearest.len() / 2).then(|| format!("did you mean `{nearest}`?"))
+}
+
 /// The name with the fewest edits from `name`, the first among equals, and how many.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     let distance = |known: &'a str| (known, strsim::damerau_levenshtein(&name.to_lowercase(), known));

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
+pub use keys::did_you_mean;
 pub use schema::json_schema;
 pub use template::template;
 

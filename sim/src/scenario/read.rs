@@ -103,7 +103,13 @@ fn resolve_model(top: &Section<'_>, source: &Source) -> Result<ModelSpec, Scenar
             top.bad("model", "expected a model preset or a path to a config.json", nearest.as_deref())
         }),
         Source::File(path) => {
-            model::read_config(path).map_err(|error| top.bad("model", &error.to_string(), None))
+            // The path once, where it is the value as written.
+            let written = format!("{}: ", top.text("model")?.unwrap_or_default());
+            model::read_config(path).map_err(|error| {
+                let problem = error.to_string();
+                let hint = "`orbitflow list models` names the presets; a file is a Hugging Face config.json";
+                top.bad("model", problem.strip_prefix(&written).unwrap_or(&problem), Some(hint))
+            })
         }
     }
 }

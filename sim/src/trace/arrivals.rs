@@ -148,7 +148,7 @@ fn parse(text: &str) -> Result<ArrivalProcess, String> {
         if (low..=high).contains(&value) {
             Ok(value)
         } else {
-            Err(format!("{what} is {value}: expected {low} to {high}"))
+            Err(format!("{what} is {value:?}: expected {low} to {high}"))
         }
     };
     let rate = |value: f64| within("the rate", value, 1e-9, 1e9);

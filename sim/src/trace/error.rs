@@ -42,20 +42,20 @@ impl fmt::Display for Place<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file system refused.
-    #[error("cannot read trace `{file}`")]
+    #[error("cannot read trace `{file}`: {cause}")]
     Read {
         /// The file.
         file: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The content starts like gzip and is not, or is cut short.
-    #[error("cannot decompress trace `{file}`")]
+    #[error("cannot decompress trace `{file}`: {cause}")]
     Gzip {
         /// The file.
         file: String,
         /// What the decoder said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The content is no text.
     #[error("{place}: expected UTF-8 text")]
@@ -73,7 +73,8 @@ pub enum TraceError {
     },
     /// The content is like none of the formats.
     #[error(
-        "`{file}` is like no trace format that is known: expected one of {}\nhint: name it with `format`",
+        "`{file}` is like no trace format that is known: expected one of {}\n\
+         hint: name it with `trace.format`, or `--from`",
         Format::names()
     )]
     Unrecognised {
@@ -89,7 +90,7 @@ pub enum TraceError {
         format: Format,
     },
     /// Not JSON, or cut short.
-    #[error("{place}: not a complete JSON object: {reason}")]
+    #[error("{place}: not a complete JSON object: {reason}{}", hint_json(reason))]
     Json {
         /// File, line or entry.
         place: String,
@@ -206,6 +207,17 @@ pub enum TraceError {
         /// What would be right.
         expected: &'static str,
     },
+}
+
+/// What people do to JSON, from what the parser says.
+fn hint_json(reason: &str) -> &'static str {
+    if reason.starts_with("EOF") {
+        "\nhint: the file seems to be cut off"
+    } else if reason.starts_with("expected value") {
+        "\nhint: JSON has no NaN, Infinity, comments or trailing commas"
+    } else {
+        ""
+    }
 }
 
 fn hint_nearest(nearest: &Option<String>) -> String {

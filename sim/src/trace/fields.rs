@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The known key nearest to an unknown one, if it is near enough to be meant.
-fn nearest(key: &str, known: &[&str]) -> Option<String> {
+pub(super) fn nearest(key: &str, known: &[&str]) -> Option<String> {
     let distance = |candidate: &str| strsim::damerau_levenshtein(candidate, key);
     let best = known.iter().min_by_key(|candidate| distance(candidate))?;
     (distance(best) <= 2 + best.len() / 4).then(|| (*best).to_owned())

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fields;
+
 /// A trace format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -106,11 +108,11 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        FORMATS
-            .iter()
-            .find(|(_, name, _)| *name == text)
-            .map(|(format, ..)| *format)
-            .ok_or_else(|| format!("unknown trace format: expected one of {}", Format::names()))
+        FORMATS.iter().find(|(_, name, _)| *name == text).map(|(format, ..)| *format).ok_or_else(|| {
+            let hint = fields::nearest(text, &FORMATS.map(|(_, name, _)| name))
+                .map_or_else(String::new, |name| format!("\nhint: did you mean `{name}`?"));
+            format!("unknown trace format: expected one of {}{hint}", Format::names())
+        })
     }
 }
 

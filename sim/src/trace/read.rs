@@ -63,7 +63,7 @@ fn read_folder(path: &Path, file: &str, options: &ReadOptions) -> Result<Trace, 
     if let Some(format) = options.format.filter(|format| *format != Format::KvCacheTester) {
         return Err(TraceError::Folder { file: file.into(), format });
     }
-    let unreadable = |source| TraceError::Read { file: file.to_owned(), source };
+    let unreadable = |cause| TraceError::Read { file: file.to_owned(), cause };
     let mut paths = fs::read_dir(path)
         .map_err(unreadable)?
         .map(|entry| entry.map(|entry| entry.path()))
@@ -93,7 +93,7 @@ fn load(path: &Path, file: &str) -> Result<Vec<u8>, TraceError> {
     } else {
         fs::read(path)
     };
-    bytes.map_err(|source| TraceError::Read { file: file.into(), source })
+    bytes.map_err(|cause| TraceError::Read { file: file.into(), cause })
 }
 
 /// Decompresses what starts with the magic number of gzip, whatever it is called.
@@ -102,7 +102,7 @@ fn decode(file: &str, bytes: Vec<u8>) -> Result<String, TraceError> {
         let mut plain = Vec::new();
         MultiGzDecoder::new(bytes.as_slice())
             .read_to_end(&mut plain)
-            .map_err(|source| TraceError::Gzip { file: file.into(), source })?;
+            .map_err(|cause| TraceError::Gzip { file: file.into(), cause })?;
         plain
     } else {
         bytes

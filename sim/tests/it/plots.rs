@@ -411,10 +411,21 @@ fn png_copies_are_pictures_or_a_clear_refusal() {
     assert_eq!(png[16..20], 2560_u32.to_be_bytes());
 }
 
-/// Saves `results`, `quantiles` and `timeline` as `compare` would.
+/// Saves `results`, `quantiles` and `timeline` as `compare` would, and a row for each request that arrived.
 fn save(dir: &Path) {
     let json = serde_json::to_string_pretty(&results(&POLICIES, &SCALES)).expect("JSON");
     fs::write(dir.join("results.json"), json).expect("results.json");
+    let mut requests =
+        "policy,id,state,arrival_s,admitted_s,first_token_s,finish_s,prompt_tokens,output_tokens,\
+                        delivered_tokens,slo_s,ttft_s,tpot_step_s,tpot_gap_s,late_step,late_gap,\
+                        late_step_deposit,late_gap_deposit,paused_s,pauses,preemptions\n"
+            .to_owned();
+    for policy in &results(&POLICIES, &SCALES).policies {
+        for id in 0..policy.requests.arrived {
+            requests += &format!("{},{id},finished,0,0,1,1,1,1,1,0.05,1,,,0,0,0,0,0,0,0\n", policy.key);
+        }
+    }
+    fs::write(dir.join("requests.csv"), requests).expect("requests.csv");
     let mut writer = csv::Writer::from_path(dir.join("quantiles.csv")).expect("quantiles.csv");
     quantiles(&POLICIES).iter().for_each(|row| writer.serialize(row).expect("a row"));
     writer.flush().expect("quantiles.csv");
@@ -451,17 +462,20 @@ fn plot_names_the_file_and_the_place_of_bad_input() {
         let said = orbitflow_plot(dir).code(2).stdout("");
         String::from_utf8(said.get_output().stderr.clone()).expect("UTF-8")
     };
-    assert!(stderr(dir.path()).contains("./results.json: cannot be read"));
+    assert!(stderr(dir.path()).contains("error: .: no `results.json`, expected a directory"));
 
     save(dir.path());
     let saved = read(&dir.path().join("results.json"));
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
     write("results.json", &saved[..saved.len() / 2]);
-    assert!(stderr(dir.path()).contains("./results.json: expected JSON: EOF while parsing"));
+    assert!(stderr(dir.path()).contains("./results.json: EOF while parsing"));
     write("results.json", &saved.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1));
-    assert!(stderr(dir.path()).contains("./results.json: `schema_version` is 9: expected 1"));
+    assert!(stderr(dir.path()).contains("./results.json: schema_version 9, expected 1"));
     write("results.json", &saved.replacen("\"label\": \"FlexGen\"", "\"label\": 3", 1));
-    assert!(stderr(dir.path()).contains("policies[1].label: invalid type: integer `3`, expected a string"));
+    assert!(
+        stderr(dir.path())
+            .contains("./results.json: `policies[1].label`: invalid type: integer `3`, expected a string")
+    );
 
     write("results.json", &saved);
     write(

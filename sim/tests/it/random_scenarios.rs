@@ -122,7 +122,7 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
     CostModel {
         layers,
         compute: ComputeModel::Affine { per_token_s: 1e-6, base_s: layer_s * f64::from(layers) },
-        h2d: link.clone(),
+        h2d: link,
         d2h: LinkModel { latency: SimDuration::ZERO, ..link },
         prefill: PrefillModel::Linear { base_s: 1e-3, per_token_s: 1e-5 },
         fixed_tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
@@ -133,7 +133,7 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
 /// The same costs with a link `factor` times as fast.
 pub fn wrong_about_the_link(truth: &CostModel, factor: f64) -> CostModel {
     let rate = BytesPerSec::try_from_f64(truth.h2d.rate.get() as f64 * factor).expect("a rate");
-    CostModel { h2d: LinkModel { rate, ..truth.h2d.clone() }, ..truth.clone() }
+    CostModel { h2d: LinkModel { rate, ..truth.h2d }, ..truth.clone() }
 }
 
 /// What happened in a run, for saying that random scenarios exercise it.

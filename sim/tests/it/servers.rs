@@ -17,7 +17,7 @@ pub fn a6000() -> CostModel {
     CostModel {
         layers: 32,
         compute: ComputeModel::Affine { per_token_s: 6.74e-7, base_s: 4.06e-2 },
-        h2d: link.clone(),
+        h2d: link,
         d2h: link,
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-4 },
         fixed_tail: SimDuration::ZERO,
