@@ -23,6 +23,7 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("the folder of drawn traces can be made");
     let traces = [1_000, 10_000, 100_000].map(|requests| draw_trace(&folder, requests));
 
+    println!("Machine: {}.", machine());
     println!("Best of several runs on one thread; a step is a decode step, a layer-step one layer of it.");
     println!("Memory is the peak resident set (VmHWM) of the process, trace and results included.\n");
     println!("{}", Measured::HEADER);
@@ -33,7 +34,7 @@ fn main() {
     });
     show(&Workload::new("paper-like", "orbitflow", 5));
 
-    println!("\nOffloading on top of no offloading, in time per step and per token:");
+    println!("\nOffloading on top of no offloading, in wall time per decode step and per token:");
     for measured in &offloading {
         println!(
             "  {:<10} {:6.2} x {:6.2} x",
@@ -45,8 +46,8 @@ fn main() {
 
     println!("\nScaling of no-offload:");
     let [_, ten, hundred] = traces;
-    let ten = show(&Workload { trace: Some(ten), ..Workload::new("no-offload", "resident", 5) });
-    let hundred = show(&Workload { trace: Some(hundred), ..Workload::new("no-offload", "resident", 2) });
+    let ten = show(&Workload { trace: Some(ten), ..Workload::new("no-offload", "resident", 12) });
+    let hundred = show(&Workload { trace: Some(hundred), ..Workload::new("no-offload", "resident", 4) });
     let requests = (hundred.requests - ten.requests) as f64;
     println!(
         "  10 times the requests take {:.2} times as long, and {:.0} bytes of memory for each further one",
@@ -56,7 +57,9 @@ fn main() {
 
     println!("\nPlanner, hard instances of 32 layers (`planner::samples`):");
     [2, 4, 8, 16].into_iter().for_each(parts::planner);
-    println!("\nOne decode step of 32 layers, in closed form or by recurrence, and by its event-driven twin:");
+    println!(
+        "\nOne decode step of 32 layers, in closed form or by recurrence, and by its event-driven twin:"
+    );
     parts::pipeline();
 }
 
@@ -64,6 +67,14 @@ fn show(workload: &Workload) -> Measured {
     let measured = workload.measure_in_own_process();
     println!("{}", measured.row(workload));
     measured
+}
+
+/// The processor and how many cores of it there are.
+fn machine() -> String {
+    let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {cores} cores", model.map_or("unknown processor", |(_, name)| name))
 }
 
 /// The root of the repository.
