@@ -19,7 +19,7 @@ test: ## format, lints, all tests, documentation: what CI runs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 bench: release ## steps, layer-steps and plans per second, and memory, on fixed workloads
-	$(CARGO) bench --package orbitflow-sim
+	$(CARGO) bench --package orbitflow-sim --bench speed
 
 plots: release ## the figures of plots/, drawn again from the demo
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
