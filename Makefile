@@ -19,11 +19,11 @@ test: ## format, lints, all tests, documentation: what CI runs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 bench: release ## steps, layer-steps and plans per second, and memory, on fixed workloads
-	$(CARGO) bench --package orbitflow-sim
+	$(CARGO) bench --package orbitflow-sim --bench speed
 
 plots: release ## the figures of plots/, drawn again from the demo
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
-	cp out/demo/plots/*.svg plots/
+	cd out/demo/plots && cp attainment.svg tbt_cdf.svg timeline-orbitflow.svg timeline-static-1.svg ../../../plots/
 
 determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
 	$(CARGO) build --package orbitflow-sim

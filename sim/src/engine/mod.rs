@@ -372,9 +372,9 @@ impl<'a, S: Sink> Engine<'a, S> {
     fn cap_outgrown(&mut self) {
         let mut index = 0;
         while index < self.live.len() {
-            let request = self.live[index];
+            let request = &self.live[index];
             if request.is_running() && self.never_fits(request.context()).is_some() {
-                self.live.remove(index);
+                let request = self.live.remove(index);
                 self.end(request, &Record::Capped { at: self.now, request: request.id });
             } else {
                 index += 1;

@@ -352,9 +352,9 @@ impl<S: Sink> Engine<'_, S> {
         self.sink.record(&Record::Step { step: record, delivered });
         let mut index = 0;
         while index < self.live.len() {
-            let request = self.live[index];
+            let request = &self.live[index];
             if request.generated == self.request(request.id).output_tokens {
-                self.live.remove(index);
+                let request = self.live.remove(index);
                 self.end(request, &Record::Finished { at: self.now, request: request.id });
             } else {
                 index += 1;

@@ -154,7 +154,7 @@ impl Placement {
     pub fn at(distance: Distance, layers: u32) -> Self {
         let offloaded = match distance {
             Distance::Resident => LayerSet::EMPTY,
-            Distance::At(d) => Layer::all(layers).filter(|layer| layer.0 % (d + 1) == 0).collect(),
+            Distance::At(d) => (1..=distance.offloaded(layers)).map(|count| Layer(count * (d + 1))).collect(),
         };
         Placement { offloaded }
     }

@@ -5,17 +5,24 @@
 //! `off = L − G`; `off = 0` is resident, otherwise `d = max(1, floor(L/off) − 1)`. The pool is the one less charged
 //! staging as soon as anything is offloaded. The distance is used as it is, even when it is not the widest.
 
+use std::cell::OnceCell;
+
 use super::{Decision, Policy, Stage, View, admission, uniform};
 use crate::model::{Distance, Placement};
 
 /// The dynamic heuristic.
-pub struct Heuristic;
+#[derive(Default)]
+pub struct Heuristic {
+    /// Asked for in every step in which someone waits.
+    placements: OnceCell<Vec<Placement>>,
+}
 
 impl Policy for Heuristic {
     fn decide(&mut self, view: &View<'_>) -> Decision {
         match view.stage {
             Stage::Admit => {
-                admission::first_come_first_served(view, &placements(view.layers), view.server.switches.slots)
+                let placements = self.placements.get_or_init(|| placements(view.layers));
+                admission::first_come_first_served(view, placements, view.server.switches.slots)
             }
             Stage::Decode => place(view),
         }
@@ -34,7 +41,7 @@ pub fn placements(layers: u32) -> Vec<Placement> {
 /// Places the running requests by the rule.
 pub fn place(view: &View<'_>) -> Decision {
     let slots = view.server.switches.slots;
-    uniform::place(view, distance(view, slots), &Distance::candidates(view.layers), slots)
+    uniform::place(view, distance(view, slots), Distance::candidates, slots)
 }
 
 fn distance(view: &View<'_>, slots: u32) -> Distance {

@@ -5,6 +5,8 @@
 //! of that trigger; while there is no feasible plan it pauses one victim and solves again; with no one left to
 //! pause the dynamic heuristic places the steps until the live set changes or 32 steps are over.
 
+use std::cell::OnceCell;
+
 use super::{Decision, LiveRequest, PlanReport, Policy, RunState, Stage, View, admission, heuristic};
 use crate::cost::CostModel;
 use crate::ids::RequestId;
@@ -33,6 +35,8 @@ pub struct OrbitFlow {
     plan: Plan,
     /// Requests that `max_pause` brought back, and the number of tokens from which they may be paused again.
     immune: Vec<(RequestId, u64)>,
+    /// What newcomers may get, asked for in every step in which someone waits.
+    placements: OnceCell<Vec<Placement>>,
 }
 
 /// What the last call of the planner left behind.
@@ -63,6 +67,7 @@ impl OrbitFlow {
             scratch: planner::Scratch::default(),
             plan: Plan::None,
             immune: Vec::new(),
+            placements: OnceCell::new(),
         }
     }
 
@@ -314,7 +319,7 @@ impl Policy for OrbitFlow {
         match view.stage {
             Stage::Admit => admission::first_come_first_served(
                 view,
-                &heuristic::placements(view.layers),
+                self.placements.get_or_init(|| heuristic::placements(view.layers)),
                 view.server.switches.slots,
             ),
             Stage::Decode => {

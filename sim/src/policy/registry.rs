@@ -133,7 +133,7 @@ impl Method {
             Method::Resident => Box::new(Fixed::new(Distance::Resident)),
             Method::NextLayer => Box::new(Fixed::next_layer()),
             Method::Static(distance) => Box::new(Fixed::new(Distance::At(distance))),
-            Method::Heuristic => Box::new(Heuristic),
+            Method::Heuristic => Box::new(Heuristic::default()),
             Method::Uniform => {
                 orbitflow(PlannerSwitches { uniform: true, deposit: false, pause: false, ..switches })
             }

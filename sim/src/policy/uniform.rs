@@ -9,19 +9,25 @@ pub fn need(view: &View<'_>, placement: Placement, slots: u32) -> u64 {
 }
 
 /// Gives every running request `distance`, or, if that does not fit, the next denser of `candidates` that does
-/// (least offloading first), counted as a refusal. If none fits the densest is given: the engine then preempts
+/// (least offloading first, by number of layers), counted as a refusal. If none fits the densest is given: the engine then preempts
 /// and asks again.
-pub fn place(view: &View<'_>, distance: Distance, candidates: &[Distance], slots: u32) -> Decision {
+pub fn place(
+    view: &View<'_>,
+    distance: Distance,
+    candidates: impl FnOnce(u32) -> Vec<Distance>,
+    slots: u32,
+) -> Decision {
     let wanted = Placement::at(distance, view.layers);
     let fits = |placement| need(view, placement, slots) <= view.server.gpu_blocks;
     let mut refused = false;
     let placement = if fits(wanted) {
         wanted
     } else {
-        let denser =
-            candidates.iter().filter(|other| other.offloaded(view.layers) > distance.offloaded(view.layers));
+        let denser = candidates(view.layers)
+            .into_iter()
+            .filter(|other| other.offloaded(view.layers) > distance.offloaded(view.layers));
         let mut densest = wanted;
-        let fitting = denser.map(|other| Placement::at(*other, view.layers)).find(|other| {
+        let fitting = denser.map(|other| Placement::at(other, view.layers)).find(|other| {
             densest = *other;
             fits(*other)
         });

@@ -238,9 +238,9 @@ fn reclaimable_admission_takes_room_from_the_last_admitted_and_free_admission_do
     let requests = [request(0, 32, 9), request(33, 80, 2)];
     let mut reclaiming = server(20);
     reclaiming.switches.admission = Admission::Reclaimable;
-    let log = run(&requests, &reclaiming, &mut Heuristic);
+    let log = run(&requests, &reclaiming, &mut Heuristic::default());
     assert!(log.has("36 admitted r1"), "{:?}", log.events);
-    let log = run(&requests, &server(20), &mut Heuristic);
+    let log = run(&requests, &server(20), &mut Heuristic::default());
     let admitted = log.events.iter().find(|line| line.ends_with("admitted r1")).cloned();
     assert_eq!(admitted.as_deref(), Some("64 admitted r1"), "r0 ends at 32 + 8·4 = 64");
 }
