@@ -160,7 +160,9 @@ fn completions_and_schemas_are_what_shells_and_editors_read() {
         // Where the shell is there, it reads the script without a complaint.
         let parsed = Command::new(shell).arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
         match parsed {
-            Err(_) => println!("SKIPPED: {shell} is not installed: its completions were not parsed"),
+            Err(_) => {
+                crate::say_skipped(&format!("{shell} is not installed: its completions were not parsed"))
+            }
             Ok(mut child) => {
                 use std::io::Write as _;
                 child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("it reads");

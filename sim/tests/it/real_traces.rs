@@ -21,7 +21,7 @@ fn shared(name: &str) -> Option<PathBuf> {
         "`{}` is missing and ORBITFLOW_REQUIRE_SHARED is set",
         folder.display()
     );
-    eprintln!("SKIPPED: `{}` is not there, {name} was not read", folder.display());
+    crate::say_skipped(&format!("`{}` is not there, {name} was not read", folder.display()));
     None
 }
 
