@@ -20,7 +20,9 @@ pub const PICOS_PER_SEC: u64 = 1_000_000_000_000;
 /// Tokens in a block: the unit of KV memory is 16 tokens of K and V of one layer (design §3.1).
 pub const TOKENS_PER_BLOCK: u64 = 16;
 
-const TOO_LONG: &str = "simulated time is limited to 213 days (2^64 picoseconds)";
+/// What a panic says when a simulation or one of its times is longer than a `u64` of picoseconds. The command line makes
+/// an error of it.
+pub const TOO_LONG: &str = "simulated time is limited to 213 days (2^64 picoseconds)";
 
 /// An instant of simulated time, in picoseconds since the start of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +128,12 @@ impl SimDuration {
     /// `self / other`, rounded up. Panics if `other` is zero.
     pub fn div_ceil(self, other: SimDuration) -> u64 {
         self.0.div_ceil(other.0)
+    }
+
+    /// A promise times a factor ≥ 0: more than 213 days is no promise, so that is where it stops.
+    pub fn scale_saturating(self, factor: f64) -> SimDuration {
+        let seconds = self.as_secs_f64() * factor;
+        if seconds < SimDuration::MAX.as_secs_f64() { self.scale(factor) } else { SimDuration::MAX }
     }
 
     /// The span times a factor ≥ 0, to the nearest picosecond.

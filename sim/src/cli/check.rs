@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use super::limits::within_213_days;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::table::{Cell, Table};
@@ -26,7 +27,7 @@ pub struct Args {
 pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     let prepared = runner::prepare(&args.scenario.load()?).or_input()?;
     let bar = Progress::new("checking", "runs", runner::check_runs(&prepared), quiet);
-    let checked = runner::check(&prepared, Some(&|runs| bar.add(runs)));
+    let checked = within_213_days(|| runner::check(&prepared, Some(&|runs| bar.add(runs))))?;
     bar.finish();
     let mut table =
         Table::new(["policy", "slo_scale", "events", "steps_checked", "laws_broken", "second_run"]);

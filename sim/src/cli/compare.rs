@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::interrupt::{self, RemoveOnInterrupt};
+use super::limits::within_213_days;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Format, OrInput};
@@ -102,7 +103,15 @@ fn refuse_unknown(key: &str, prepared: &Prepared) -> anyhow::Result<()> {
     anyhow::bail!("--policy: {key:?}: expected one of {}\nhint: {hint}", known.join(", "))
 }
 
-fn simulate(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {
+fn simulate(prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {
+    let dir = output.out.clone();
+    fill(prepared, output, quiet).inspect_err(|_| {
+        // A directory made for results that never came: it goes if it is empty, and stays if it is not.
+        let _ = dir.map(std::fs::remove_dir);
+    })
+}
+
+fn fill(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {
     if output.png && !plot::PNG_AVAILABLE {
         return Err(plot::PlotError::NoPng).or_input();
     }
@@ -122,6 +131,13 @@ fn simulate(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Resu
     }
     let comparison = with_progress(&prepared, &contenders, options, output.jobs, quiet)?;
     let Comparison { saved, steps, broken } = comparison;
+    let warmup = prepared.scoring.warmup;
+    if saved.requests.iter().all(|request| request.arrival_s < warmup.as_secs_f64()) {
+        return Err(anyhow::anyhow!(
+            "warmup: {warmup}: expected less: every request arrives before it, so none is scored"
+        ))
+        .or_input();
+    }
     if let Some((mut target, cleanup)) = target.take() {
         target.put_results(&saved)?;
         if output.steps {
@@ -173,5 +189,5 @@ fn with_progress(
     let report = |ended| bar.add(ended);
     let options = Options { progress: Some(&report), ..options };
     let threads = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from)).build()?;
-    Ok(threads.install(|| runner::compare(prepared, contenders, options)))
+    within_213_days(|| threads.install(|| runner::compare(prepared, contenders, options)))
 }

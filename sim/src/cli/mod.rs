@@ -10,6 +10,7 @@ mod completions;
 mod init;
 mod interrupt;
 mod json_input;
+mod limits;
 mod list;
 mod plan;
 mod plot;

@@ -84,7 +84,9 @@ struct Engine<'a, S: Sink> {
     gpu: GpuPool,
     host: HostPool,
     live_set_changed: bool,
-    measured: Option<Measured>,
+    measured: Option<Measured<'static>>,
+    /// The copies of the last decode step, lent to the view with `measured`.
+    measured_copies: Vec<(u32, Bytes)>,
     last_step: SimDuration,
     /// Preemptions since a step was executed: bounded, or a policy and the pool disagree for ever.
     preempted_since_step: u32,
@@ -112,6 +114,7 @@ impl<'a, S: Sink> Engine<'a, S> {
             host: HostPool::new(setup.server.host_kv),
             live_set_changed: false,
             measured: None,
+            measured_copies: Vec::new(),
             last_step: SimDuration::ZERO,
             preempted_since_step: 0,
             refused_layout: None,
@@ -218,7 +221,7 @@ impl<'a, S: Sink> Engine<'a, S> {
     fn with_view<T>(
         &mut self,
         stage: Stage,
-        measured: Option<Measured>,
+        measured: Option<Measured<'static>>,
         ask: impl FnOnce(&mut dyn Policy, &View<'_>) -> T,
     ) -> T {
         let view = View {
@@ -233,38 +236,56 @@ impl<'a, S: Sink> Engine<'a, S> {
             waiting: &self.waiting,
             host_used: self.host.used(),
             live_set_changed: self.live_set_changed,
-            measured,
+            measured: measured.map(|step| Measured { copies: &self.measured_copies, ..step }),
         };
         ask(&mut *self.policy, &view)
     }
 
-    /// Asks whom to admit, and lets them in. Returns the newcomers that need a prefill.
+    /// Asks whom to admit, and lets in who fits. Returns the newcomers that need a prefill.
     fn admit(&mut self) -> Vec<RequestId> {
+        let mut newcomers = Vec::new();
         if self.live.len() >= self.setup.server.batch_size as usize {
-            return Vec::new();
+            return newcomers;
         }
         let decision = self.ask(Stage::Admit);
         if decision.admit.is_empty() {
-            return Vec::new();
+            return newcomers;
         }
+        self.slots = decision.slots.unwrap_or(self.slots);
         for (id, placement) in &decision.placements {
             self.place(*id, *placement);
         }
-        let mut newcomers = Vec::new();
+        let mut used = self.held_blocks();
         for admit in &decision.admit {
-            if let Some(id) = self.let_in(*admit) {
-                newcomers.push(id);
+            match self.room_for(*admit, used) {
+                Some(more) => used += more,
+                None => {
+                    self.sink.record(&Record::PlacementRefused { at: self.now });
+                    break;
+                }
             }
+            newcomers.extend(self.let_in(*admit));
         }
         newcomers
     }
 
+    /// Layer-blocks that the newcomer takes, if it is the next in order and there is a slot and memory for it.
+    fn room_for(&self, Admit { request, placement }: Admit, used: u64) -> Option<u64> {
+        let slot = self.live.len() < self.setup.server.batch_size as usize;
+        let (blocks, host) = match (self.preempted.first(), self.waiting.front()) {
+            (Some(first), _) if first.id == request => (first.held_blocks(), Bytes::ZERO),
+            (None, Some(first)) if first.id == request => {
+                let blocks = blocks_for_tokens(first.prompt_tokens);
+                (blocks, self.host_bytes(blocks))
+            }
+            (_, _) => return None,
+        };
+        let more = self.need(placement, blocks);
+        (slot && self.gpu.fits(used + more) && self.host.fits(host)).then_some(more)
+    }
+
     /// Gives a slot to the first preempted request, or to the first waiting one; the latter is returned.
     fn let_in(&mut self, Admit { request, placement }: Admit) -> Option<RequestId> {
-        assert!(
-            self.live.len() < self.setup.server.batch_size as usize,
-            "Invariant: live requests never exceed batch_size"
-        );
         if self.preempted.first().is_some_and(|first| first.id == request) {
             let mut back = self.preempted.remove(0);
             back.placement = placement;
@@ -277,10 +298,6 @@ impl<'a, S: Sink> Engine<'a, S> {
             self.sink.record(&Record::Placed { at: self.now, request, placement, restored });
             return None;
         }
-        assert!(
-            self.preempted.is_empty() && self.waiting.front().is_some_and(|first| first.id == request),
-            "Invariant: preempted requests come back first, then waiting ones in order of arrival"
-        );
         let WaitingRequest { id, prompt_tokens } = self.waiting.pop_front()?;
         self.host.take(self.host_bytes(blocks_for_tokens(prompt_tokens)));
         self.live.push(LiveRequest {

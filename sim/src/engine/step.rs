@@ -55,8 +55,7 @@ impl<S: Sink> Engine<'_, S> {
         if server.switches.write_back == WriteBack::Link {
             duration = duration.max(truth.d2h.rate.transfer_time(written));
         }
-        let used = self.live.iter().filter(|r| r.is_running()).map(|r| self.held(r)).sum();
-        self.gpu.set_used(used);
+        self.gpu.set_used(self.held_blocks());
         self.inspect_memory(|r| if r.generated == 0 { r.prompt_tokens } else { r.context() - 1 });
         let record = StepRecord {
             prefill: duration,
@@ -74,14 +73,14 @@ impl<S: Sink> Engine<'_, S> {
         self.close_step(&record, newcomers);
     }
 
-    /// Layer-blocks a running request holds between steps; a newcomer holds its prompt.
-    fn held(&self, request: &LiveRequest) -> u64 {
-        let blocks = if request.generated == 0 {
-            crate::units::blocks_for_tokens(request.prompt_tokens)
-        } else {
-            request.held_blocks()
+    /// Layer-blocks the running requests hold between steps; a newcomer holds its prompt.
+    pub(super) fn held_blocks(&self) -> u64 {
+        let held = |request: &LiveRequest| match request.generated {
+            0 => crate::units::blocks_for_tokens(request.prompt_tokens),
+            _ => request.held_blocks(),
         };
-        self.need(request.placement, blocks)
+        let running = self.live.iter().filter(|request| request.is_running());
+        running.map(|request| self.need(request.placement, held(request))).sum()
     }
 
     /// Asks the policy until its layout fits, then decodes one token for every running request.
@@ -97,13 +96,13 @@ impl<S: Sink> Engine<'_, S> {
             let (solving, why) = self.note_plan(&decision);
             planning += solving;
             trigger = why.or(trigger);
+            self.slots = decision.slots.unwrap_or(self.slots);
             if let Some(run) = &decision.run {
                 self.set_running(run);
             }
             match self.apply_if_it_fits(&decision) {
                 Some(batch) if self.grow_host() => break (decision, batch),
-                // No host memory for the new rows: the last admitted running request ends capped.
-                Some(_) => self.cap_last_running(),
+                Some(batch) => self.make_host_room(batch.requests),
                 None => {
                     self.sink.record(&Record::PlacementRefused { at: self.now });
                     let victim = self.with_view(Stage::Decode, None, |policy, view| policy.preempt(view));
@@ -158,9 +157,20 @@ impl<S: Sink> Engine<'_, S> {
         fits
     }
 
-    fn cap_last_running(&mut self) {
+    /// There is no host memory for the new rows: the last admitted running request gives up its turn and waits,
+    /// preempted, until there is. With one left, no one who waits can ever make room: the last admitted of it and
+    /// the preempted ends capped.
+    fn make_host_room(&mut self, running: u32) {
         let last = self.live.iter().rposition(LiveRequest::is_running).expect("Invariant: someone runs");
-        let request = self.live.remove(last);
+        let alone = self.live[last];
+        if running > 1 {
+            self.preempt(alone.id);
+            return;
+        }
+        let request = match self.preempted.pop_if(|waiting| waiting.admitted > alone.admitted) {
+            Some(waiting) => waiting,
+            None => self.live.remove(last),
+        };
         self.end(request, &Record::Capped { at: self.now, request: request.id });
     }
 
@@ -187,11 +197,11 @@ impl<S: Sink> Engine<'_, S> {
             .sum();
 
         let mut record = self.blank_step(StepKind::Decode);
-        let mut copied = 0;
+        self.measured_copies.clear();
         for copies in &work.copies {
             let restored = copies.before.len() + copies.kept.len();
             let fetched = copies.within.len() - copies.kept.len();
-            copied += u64::from(copies.within.len());
+            self.measured_copies.push((copies.within.len(), copies.bytes));
             record.h2d_restore += copies.bytes * u64::from(restored);
             record.h2d_prefetch += copies.bytes * u64::from(fetched);
         }
@@ -218,8 +228,7 @@ impl<S: Sink> Engine<'_, S> {
             copy: timing.copy,
             context_tokens: batch.context_tokens,
             requests: batch.requests,
-            copies: copied,
-            copied: record.h2d_prefetch,
+            copies: &[],
         });
 
         self.now += record.duration;

@@ -113,7 +113,7 @@ impl Slos {
         let own = if facts.iter().any(|request| request.slo.is_some()) {
             (facts.iter())
                 .flat_map(|request| {
-                    scales.iter().map(|at| request.slo.map_or(at.slo, |slo| scaled(slo, at.scale)))
+                    scales.iter().map(|at| request.slo.map_or(at.slo, |slo| slo.scale_saturating(at.scale)))
                 })
                 .collect()
         } else {
@@ -262,12 +262,6 @@ impl<'a> Metrics<'a> {
         self.tbt_gap.add(gap_run.0, gap_run.1);
         self.tbt_step.add(duration.as_picos(), due);
     }
-}
-
-/// A promise times a scale; more than 213 days is no promise, so that is where it stops.
-fn scaled(slo: SimDuration, scale: f64) -> SimDuration {
-    let seconds = slo.as_secs_f64() * scale;
-    if seconds < SimDuration::MAX.as_secs_f64() { slo.scale(scale) } else { SimDuration::MAX }
 }
 
 /// `|step − forecast| / step` in parts per 10¹², of a decode step's compute and stall (what a forecast speaks of:

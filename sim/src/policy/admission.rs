@@ -76,7 +76,12 @@ fn choose(view: &View<'_>, densest: Placement, slots: u32, free_slots: usize, bu
         fits
     };
     let idle = view.running().next().is_none();
+    let mut host = view.host_used;
     for request in view.preempted {
+        // The row it will write must find host memory, or it gives up its turn again at once.
+        let growth = request.blocks() - request.held_blocks();
+        host += view.block_bytes * (growth * u64::from(view.layers));
+        let waits = !idle && view.server.host_kv.is_some_and(|most| host > most);
         // One spare block, or it is preempted again at once; with nothing running it is not asked for.
         let spare = if idle && newcomers.is_empty() { 0 } else { 16 };
         let newcomer = Newcomer {
@@ -84,7 +89,7 @@ fn choose(view: &View<'_>, densest: Placement, slots: u32, free_slots: usize, bu
             resident_blocks: blocks_for_tokens(request.context() + spare),
             staging_blocks: request.blocks(),
         };
-        if !take(newcomer, &mut newcomers) {
+        if waits || !take(newcomer, &mut newcomers) {
             return newcomers;
         }
     }
@@ -92,7 +97,6 @@ fn choose(view: &View<'_>, densest: Placement, slots: u32, free_slots: usize, bu
         return newcomers;
     }
     let mut prefill_tokens = 0;
-    let mut host = view.host_used;
     for request in view.waiting {
         let blocks = blocks_for_tokens(request.prompt_tokens);
         prefill_tokens += request.prompt_tokens;

@@ -54,7 +54,7 @@ pub struct Decision {
     pub run: Option<Vec<RequestId>>,
     /// Layouts that change.
     pub placements: Vec<(RequestId, Placement)>,
-    /// Staging slots per request, where the policy has its own number.
+    /// Staging slots per request from now on, where the policy has its own number; `None`: as before.
     pub slots: Option<u32>,
     /// The forecast of the next decode step.
     pub forecast: Option<SimDuration>,
@@ -72,7 +72,7 @@ pub trait Policy {
     /// Fewest layers that a request of this policy keeps on the GPU, `a` of design §3.5.2.
     fn fewest_resident(&self, layers: u32) -> u32;
 
-    /// Staging slots per request, where the policy has its own number whatever the server says.
+    /// Staging slots per request to begin with, where the policy has its own number whatever the server says.
     fn slots(&self) -> Option<u32> {
         None
     }

@@ -116,7 +116,10 @@ impl OrbitFlow {
             infeasible_slo: 0,
             node_cap_hit: false,
         };
-        self.immune.retain(|(id, until)| view.live.iter().any(|r| r.id == *id && r.generated < *until));
+        self.immune.retain(|(id, until)| {
+            let mut present = view.live.iter().chain(view.preempted);
+            present.any(|request| request.id == *id && request.generated < *until)
+        });
         let mut candidates = self.candidates(view, trigger);
         let mut first = true;
         let solution = loop {
@@ -157,10 +160,12 @@ impl OrbitFlow {
         let mut candidates = Vec::with_capacity(view.live.len());
         for (index, request) in view.live.iter().enumerate() {
             let overdue = self.overdue(request, view.now);
-            if everyone || request.is_running() || (trigger == Trigger::MaxPause && overdue) {
+            if everyone || request.is_running() || overdue {
                 candidates.push(index);
             }
-            if trigger == Trigger::MaxPause && overdue {
+            if overdue {
+                // Also when a change of the live set brings it back: where every step changes it, `max_pause` would
+                // never have its own turn, and the longest would be the victim each time.
                 self.immune.push((request.id, request.generated + GRACE));
             }
         }
@@ -177,7 +182,8 @@ impl OrbitFlow {
         candidates.iter().copied().filter(may_pause).max_by_key(|index| view.live[*index].context())
     }
 
-    /// At the window's end: the paused one at a time, longest paused first, each only with room to spare.
+    /// At the window's end: the paused one at a time, longest paused first, each only with room to spare. These trials
+    /// are charged, but one that finds no plan is not counted as an infeasible one: no one is paused for it.
     fn bring_back(&mut self, view: &View<'_>, mut best: Solution, report: &mut PlanReport) -> Solution {
         let mut paused: Vec<(SimTime, usize)> = view
             .live
@@ -210,7 +216,9 @@ impl OrbitFlow {
     ) -> Result<Solution, Infeasible> {
         let instance = self.instance(view, candidates)?;
         let distances = Distance::candidates(view.layers).len() as u32;
-        report.solves.push((candidates.len() as u32, distances));
+        // A common distance is found by walking the candidates, as for a single request.
+        let searched = if self.switches.uniform { 1 } else { candidates.len() as u32 };
+        report.solves.push((searched, distances));
         let plan = planner::search(&instance, &mut self.scratch).map_err(|none| {
             report.node_cap_hit |= none.node_cap_hit;
             none.reason
@@ -323,7 +331,7 @@ impl Policy for OrbitFlow {
                 view.server.switches.slots,
             ),
             Stage::Decode => {
-                let learned = self.belief.learn(view.measured, view.block_bytes);
+                let learned = self.belief.learn(view.measured);
                 match self.trigger(view, learned) {
                     Some(trigger) => self.replan(view, trigger),
                     None if matches!(self.plan, Plan::Heuristic { .. }) => heuristic::place(view),

@@ -126,6 +126,18 @@ pub fn find(key: &str) -> Option<&'static Entry> {
 }
 
 impl Method {
+    /// Whether it has a planner, and so reads planner switches.
+    pub const fn plans(self) -> bool {
+        match self {
+            Method::Resident | Method::NextLayer | Method::Static(_) | Method::Heuristic => false,
+            Method::Uniform
+            | Method::OrbitFlow
+            | Method::OrbitFlowNoDeposit
+            | Method::OrbitFlowNoPause
+            | Method::OrbitFlowNoFeedback => true,
+        }
+    }
+
     /// Builds the policy. `switches` are the scenario's, `belief` is what its planner believes compute and copies cost.
     pub fn build(self, switches: PlannerSwitches, belief: &CostModel) -> Box<dyn Policy> {
         let orbitflow = |switches| Box::new(OrbitFlow::new(switches, belief.clone()));

@@ -85,7 +85,7 @@ pub struct WaitingRequest {
 
 /// What the last decode step took, for policies that learn rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measured {
+pub struct Measured<'a> {
     /// Whether it had neither restores nor a prefill in it.
     pub plain: bool,
     /// Compute of all layers, without tail.
@@ -96,10 +96,8 @@ pub struct Measured {
     pub context_tokens: u64,
     /// Requests in the batch.
     pub requests: u32,
-    /// Copies over the link.
-    pub copies: u64,
-    /// Bytes over the link.
-    pub copied: Bytes,
+    /// Copies over the link: how many of how many bytes each, per request.
+    pub copies: &'a [(u32, Bytes)],
 }
 
 /// The state of the server at a step boundary.
@@ -129,7 +127,7 @@ pub struct View<'a> {
     /// resume of a preempted request (trigger (a), design §4.1).
     pub live_set_changed: bool,
     /// The last decode step.
-    pub measured: Option<Measured>,
+    pub measured: Option<Measured<'a>>,
 }
 
 impl<'a> View<'a> {

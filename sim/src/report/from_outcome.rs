@@ -222,7 +222,9 @@ pub fn step_row(key: &str, step: &StepRecord) -> StepRow {
 /// What a reader must know of the scoring of these outcomes, by policy key.
 pub fn scoring_notes(outcomes: &[(&str, &Outcome<'_>)], warmup: SimDuration) -> Vec<String> {
     let mut notes = Vec::new();
-    if warmup > SimDuration::ZERO {
+    if warmup == SimDuration::ZERO {
+        notes.push("warmup: 0 s, every request is scored".to_owned());
+    } else {
         let left_out =
             |outcome: &Outcome<'_>| outcome.requests.iter().filter(|request| !request.scored).count();
         let most = outcomes.iter().map(|(_, outcome)| left_out(outcome)).max().unwrap_or(0);
@@ -240,6 +242,16 @@ pub fn scoring_notes(outcomes: &[(&str, &Outcome<'_>)], warmup: SimDuration) -> 
             coarse.join(", "),
             crate::metrics::EXACT_DECODE_STEPS
         ));
+    }
+    for (key, outcome) in outcomes {
+        let (capped, plans) = (outcome.planning.node_cap_hits, outcome.planning.by_trigger());
+        if capped > 0 {
+            let all: u64 = plans.map(|(_, count)| count).sum();
+            notes.push(format!(
+                "{key}: {capped} of {all} plans ran into `planner.node_cap`: they are the best found, not the best, and one \
+                 that found nothing counts as infeasible (SLO)"
+            ));
+        }
     }
     notes
 }

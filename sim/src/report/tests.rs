@@ -317,7 +317,7 @@ fn the_table_for_programs_has_one_row_per_policy_and_scale() {
 #[test]
 fn notes_say_what_is_left_out_and_what_is_coarse() {
     let exact = outcome(&[(1.0, 50)]);
-    assert!(scoring_notes(&[("p", &exact)], SimDuration::ZERO).is_empty());
+    assert_eq!(scoring_notes(&[("p", &exact)], SimDuration::ZERO), ["warmup: 0 s, every request is scored"]);
     let scoring =
         Scoring { scales: vec![ScaleSlo { scale: 1.0, slo: ms(50) }], ttft_slo: None, warmup: ms(1) };
     let mut metrics =

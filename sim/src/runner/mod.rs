@@ -232,7 +232,7 @@ fn run<'a>(
 impl Prepared {
     /// The trace as the engine takes it, with each request's SLO at one scale.
     pub fn engine_requests(&self, at: ScaleSlo) -> Vec<EngineRequest> {
-        let slo = |own: Option<SimDuration>| own.map_or(at.slo, |own| own.scale(at.scale));
+        let slo = |own: Option<SimDuration>| own.map_or(at.slo, |own| own.scale_saturating(at.scale));
         let requests = self.trace.requests.iter();
         requests
             .map(|request| EngineRequest {

@@ -20,20 +20,26 @@ use crate::units::{BytesPerSec, SimDuration};
 /// Whatever the scenario names and is not there or does not fit together.
 pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
     let mut notes = Vec::new();
-    let contenders_profile = load_profile(scenario, "hardware", &scenario.hardware)?;
-    let truth = resolve(scenario, "hardware", &contenders_profile, scenario.link, Some(&mut notes))?;
+    let profile = load_profile(scenario, "hardware", &scenario.hardware)?;
+    let truth = resolve(scenario, "hardware", &profile, scenario.link, &mut notes)?;
     let (belief, believed_profile) = match &scenario.planner_profile {
         None => (truth.clone(), None),
         Some(source) => {
             let profile = load_profile(scenario, "planner_profile", source)?;
-            notes.push(format!("planners believe in {}, not in the true hardware", source.argument()));
-            (resolve(scenario, "planner_profile", &profile, None, None)?, Some(profile))
+            notes.push(format!(
+                "planners believe in {}, not in the true hardware; `link` does not change what they believe",
+                source.argument()
+            ));
+            let mut said = Vec::new();
+            let belief = resolve(scenario, "planner_profile", &profile, None, &mut said)?;
+            notes.extend(said.into_iter().map(|note| format!("planners' belief: {note}")));
+            (belief, Some(profile))
         }
     };
     let trace = read_trace(scenario)?;
     notes.extend(trace.notes.iter().cloned());
     let batch_size = batch_size(scenario, &trace, &mut notes)?;
-    let gpu_blocks = gpu_blocks(scenario, &trace, &contenders_profile, &mut notes)?;
+    let gpu_blocks = gpu_blocks(scenario, &trace, &profile, &mut notes)?;
     let server = ServerConfig {
         batch_size,
         gpu_blocks,
@@ -45,7 +51,7 @@ pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
     notes.extend(assumptions(scenario, &trace));
     let scoring = scoring(scenario, &truth, &server, &mut notes)?;
     let contenders = contenders(scenario, &belief)?;
-    let digest = digest(scenario, &trace, &contenders_profile, believed_profile.as_ref());
+    let digest = digest(scenario, &trace, &profile, believed_profile.as_ref());
     Ok(Prepared {
         name: scenario.name.clone(),
         semantics: scenario.semantics.name(),
@@ -78,7 +84,7 @@ fn resolve(
     key: &str,
     profile: &HardwareProfile,
     link_rate: Option<BytesPerSec>,
-    notes: Option<&mut Vec<String>>,
+    notes: &mut Vec<String>,
 ) -> Result<CostModel, RunError> {
     let options = CostOptions {
         link_rate,
@@ -91,9 +97,7 @@ fn resolve(
     };
     let (model, said) = cost::resolve(profile, &scenario.model, &options)
         .map_err(|error| RunError::from(scenario.refuse(key, error.to_string(), None)))?;
-    if let Some(notes) = notes {
-        notes.extend(said);
-    }
+    notes.extend(said);
     Ok(model)
 }
 
@@ -204,9 +208,15 @@ fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
     match scenario.engine.solver_time {
         SolverTime::Fixed(SimDuration::ZERO) => notes.push("solver time: 0 (assumed)".to_owned()),
         SolverTime::Fixed(time) => notes.push(format!("solver time: {time} per solve (assumed)")),
-        SolverTime::Table => {
-            notes.push("solver time: this program's own search, from `make bench`".to_owned())
-        }
+        SolverTime::Table => notes
+            .push("solver time: modelled, from a table measured with this program's own search".to_owned()),
+    }
+    if scenario.slo.ttft.is_none() && trace.requests.iter().any(|request| request.ttft_slo.is_none()) {
+        notes.push("no TTFT SLO is set: 5 s is taken for `ttft` and `e2e`, none for goodput".to_owned());
+    }
+    let own = trace.requests.iter().filter(|request| request.slo.is_some()).count();
+    if own > 0 {
+        notes.push(format!("{own} requests have an SLO of their own: it is multiplied by the SLO scale"));
     }
     if let Some(longest) = trace.hints.max_model_len {
         let enforced = match scenario.trace.max_context {
@@ -217,8 +227,8 @@ fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
     }
     if trace.requests.iter().any(|request| matches!(request.arrival, Arrival::Step(_))) {
         notes.push(
-            "arrivals are in engine steps: the offered load per second depends on the policy (requests per minute \
-             are given for each)"
+            "arrivals are in engine steps: the offered load per second depends on the policy \
+             (`requests_per_min` in results.json)"
                 .to_owned(),
         );
     }
@@ -270,6 +280,10 @@ fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>,
                 .unwrap_or_else(|| "`orbitflow list policies` says what each does".to_owned());
             scenario.refuse(&scenario.policy_key(index), problem, Some(hint))
         })?;
+        if spec.planner != scenario.planner && !entry.method.plans() {
+            let problem = "expected no [planner] keys: this policy has no planner".to_owned();
+            return Err(scenario.refuse(&scenario.policy_key(index), problem, None).into());
+        }
         let (method, switches, belief) = (entry.method, spec.planner, belief.clone());
         let label = match &spec.label {
             Some(label) => label.clone(),

@@ -37,7 +37,7 @@ pub const KEYS: &[Key] = &[
 
     key(Slo, "scale", Kind::Numbers { least: 1e-6, most: 1e6 }, Set("[1.5, 1, 2.5]"), "of the base SLO; the first is planned for, all are scored"),
     key(Slo, "tbt", quantity(Duration, false), Comment("\"70 ms\""), "or the time per token itself"),
-    key(Slo, "ttft", quantity(Duration, false), Comment("\"5 s\""), "time to the first token; absent: only `e2e` uses one, 5 s"),
+    key(Slo, "ttft", quantity(Duration, false), Comment("\"5 s\""), "time to the first token; absent: 5 s for `ttft` and `e2e`, none for goodput"),
 
     key(Prefill, "base", quantity(Duration, true), Comment("\"0 s\""), "per prefill step; this section absent: the profile's"),
     key(Prefill, "per_token", quantity(Duration, true), Comment("\"0.1 ms\""), "per prompt token"),

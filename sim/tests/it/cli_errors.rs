@@ -142,7 +142,7 @@ fn a_truncated_file_is_said_to_end_too_early() {
         ["run", "demo.toml", "--policy", "static-1", "--set", "trace.limit=2", "--quiet", "--out", "out"];
     assert_eq!(desk.orbitflow(&run).0, 0);
     let results = fs::read_to_string(desk.path("out/results.json")).expect("results");
-    desk.put("out/results.json", &cut(&results));
+    desk.put("out/results.json", &results[..60]);
     desk.refused(&["plot", "out"]);
     desk.refused(&run);
     insta::assert_snapshot!(desk.told);
@@ -294,4 +294,29 @@ fn results_of_another_scenario_are_replaced_only_by_force() {
     assert_ne!(fs::read_to_string(desk.path("out/results.json")).expect("results"), before);
     desk.refused(&["compare", "demo.toml", "--out", "empty"]);
     insta::assert_snapshot!(desk.told);
+}
+
+#[test]
+fn a_simulation_beyond_213_days_is_an_error_and_leaves_nothing_behind() {
+    let desk = Desk::new();
+    let line = r#"{"arrival_s":0,"prompt_tokens":64,"output_tokens":3,"slo_s":1e7}"#;
+    desk.put("slow.jsonl", &format!("{line}\n"));
+    // The promise alone, times a scale, is no error: it is as long as time goes.
+    let trace = ["--set", "trace.file=slow.jsonl", "--set", "batch_size=1", "--set", "gpu_kv_blocks=100"];
+    let compare = |more: &[&str]| desk.orbitflow(&[&["compare", "demo.toml"], &trace[..], more].concat());
+    assert_eq!(compare(&["--set", "slo.scale=[2.5]"]).0, 0);
+    let solver = ["--set", "engine.solver_time=\"1000000 s\"", "--set", "engine.planning=synchronous"];
+    let many = ["--set", "planner.max_pause=\"5 s\"", "--out", "never"];
+    let (code, stdout, stderr) = compare(&[&["--set", "link=\"1 B/s\""], &solver[..], &many[..]].concat());
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.starts_with("error: simulated time is limited to 213 days"), "{stderr}");
+    assert!(!stderr.contains("panicked") && !desk.path("never").exists(), "{stderr}");
+}
+
+#[test]
+fn a_warmup_that_leaves_nothing_to_score_is_refused() {
+    let desk = Desk::new();
+    let (code, stdout, stderr) = desk.orbitflow(&["compare", "demo.toml", "--warmup", "1e6"]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("every request arrives before it"), "{stderr}");
 }

@@ -196,9 +196,22 @@ fn what_can_never_fit_is_rejected_at_once_with_its_reason() {
 fn host_memory_is_waited_for() {
     let poor = ServerConfig { host_kv: Some(Bytes::new(8_000_000)), ..server(100) };
     let log = run(&[request(0, 16, 3), request(0, 16, 2)], &poor, &mut resident());
-    // Both prompts fit (2 × 4 MB), but token 1 of r0 needs a second block: the last admitted ends capped.
-    assert!(log.has("32 capped r1"), "{:?}", log.events);
+    // Both prompts fit (2 × 4 MB), but token 1 of each needs a second block: r1 waits, and there is still no room for
+    // r0's while r1's copy is kept: r1 ends capped, r0 goes on.
+    assert!(log.has("32 preempted r1") && log.has("32 capped r1"), "{:?}", log.events);
+    assert!(log.has("40 finished r0"), "{:?}", log.events);
     let log = run(&[request(0, 10, 3), request(0, 20, 2)], &poor, &mut resident());
+    // A row that finds no host memory waits where someone else will leave some: r1 (20 tokens: 2 blocks) needs a
+    // third at context 33, while r0 (1 block) is there for one more token.
+    let enough = ServerConfig { host_kv: Some(Bytes::new(12_000_000)), ..server(100) };
+    let waiting = run(&[request(0, 10, 3), request(0, 32, 2)], &enough, &mut resident());
+    assert!(waiting.has("42 preempted r1") && !waiting.has("42 capped r1"), "{:?}", waiting.events);
+    assert!(waiting.has("50 finished r0") && waiting.has("50 readmitted r1"), "{:?}", waiting.events);
+    assert_eq!(
+        waiting.events.last().map(String::as_str),
+        Some("62 finished r1"),
+        "4 restored layers of 3 blocks"
+    );
     // 4 MB + 8 MB do not fit: r1 waits for r0 (10 + 2·4 ms).
     assert!(log.has("18 admitted r1") && log.has("42 finished r1"), "{:?}", log.events);
 }
@@ -364,6 +377,29 @@ fn max_pause_brings_a_starving_request_back_and_counts_its_own_trigger() {
     assert!(waited > 400 && !triggered, "{waited}");
     let (waited, triggered) = first_resume(bounded);
     assert!((200..220).contains(&waited) && triggered, "{waited}");
+}
+
+#[test]
+fn max_pause_bounds_a_pause_also_where_every_step_changes_the_live_set() {
+    // r0 is long; short requests (one decode each) come and go, so that every decode follows a change and r0 is the
+    // longest victim each time.
+    let mut requests = vec![request(0, 158, 30), request(0, 94, 900)];
+    requests.extend((0..60).map(|index| request(255 + 30 * index, 14, 2)));
+    let longest_pause = |max_pause| {
+        let switches = PlannerSwitches { max_pause, ..PlannerSwitches::PUBLISHED };
+        let mut policy = OrbitFlow::new(switches, cost());
+        let log = run(&requests, &roomy(), &mut policy);
+        let times = |what: &str| -> Vec<u64> {
+            let lines = log.events.iter().filter(|line| line.ends_with(what));
+            lines.filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+        };
+        let pauses = times("paused r0").into_iter().zip(times("resumed r0"));
+        pauses.map(|(from, to)| to - from).max().unwrap_or(0)
+    };
+    let (unbounded, bounded) = (longest_pause(None), longest_pause(Some(ms(150))));
+    assert!(unbounded > 400, "{unbounded}");
+    // One step beyond the limit: a prefill of 14 ms and a decode.
+    assert!(bounded < 150 + 60, "{bounded}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Trigger (d): a planner whose belief is wrong finds the true rates, and one that is right is left alone.
 
-use orbitflow_sim::cost::CostModel;
+use orbitflow_sim::cost::{CostModel, LinkModel, Pieces};
 use orbitflow_sim::engine::{self, EngineRequest, Setup};
 use orbitflow_sim::planner::PlannerSwitches;
 use orbitflow_sim::policy::orbitflow::OrbitFlow;
@@ -8,7 +8,7 @@ use orbitflow_sim::policy::{Decision, Policy, View};
 use orbitflow_sim::record::Discard;
 use orbitflow_sim::server::{ServerConfig, ServerSwitches};
 use orbitflow_sim::trace::Arrival;
-use orbitflow_sim::units::{SimDuration, SimTime};
+use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration, SimTime};
 
 use crate::random_scenarios::wrong_about_the_link;
 use crate::servers;
@@ -76,6 +76,24 @@ fn a_link_belief_that_is_2x_wrong_is_within_5_percent_after_20_steps() {
         assert!(error[20..].iter().all(|e| e.abs() < 0.05), "and it stays there");
         assert!(watched.compute.iter().all(|c| (c - 1.0).abs() < 1e-9), "compute was right and stays");
     }
+}
+
+#[test]
+fn a_correct_belief_in_a_measured_link_curve_is_never_touched() {
+    // Copies of this run (19 to 25 MB) lie on both sides of the knee: no line through the curve meets both.
+    let truth = servers::a6000();
+    let slow = BytesPerSec::try_from_f64(3.5e9).expect("a rate");
+    let pieces = Pieces {
+        piece: None,
+        knee: Bytes::new(22_000_000),
+        small_rate: slow,
+        submit: SimDuration::ZERO,
+        engine: SimDuration::ZERO,
+    };
+    let link = LinkModel { pieces: Some(pieces), ..truth.h2d };
+    let truth = CostModel { h2d: link, ..truth };
+    let watched = watch(truth.clone(), &truth);
+    assert!(watched.copy.iter().chain(&watched.compute).all(|correction| *correction == 1.0));
 }
 
 #[test]

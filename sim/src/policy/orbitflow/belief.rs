@@ -33,34 +33,41 @@ pub struct Belief {
     /// `None`: feedback is off.
     tolerance: Option<f64>,
     patience: u32,
-    /// Plain steps in a row that were off.
-    off: u32,
     correcting: bool,
 }
 
-/// One correction factor and the sums it is corrected by.
+/// One correction factor, its streak, and the sums it is corrected by.
 struct Factor {
     value: f64,
+    /// Plain steps in a row in which it was off.
+    off: u32,
     measured_s: f64,
     believed_s: f64,
 }
 
 impl Factor {
-    const ONE: Factor = Factor { value: 1.0, measured_s: 0.0, believed_s: 0.0 };
+    const ONE: Factor = Factor { value: 1.0, off: 0, measured_s: 0.0, believed_s: 0.0 };
 
-    fn note(&mut self, measured_s: f64, believed_s: f64) {
+    /// Takes one step; a step that is not off ends the streak.
+    fn note(&mut self, measured_s: f64, believed_s: f64, limit: f64) {
+        let is_off = believed_s > 0.0 && (measured_s / believed_s - 1.0).abs() > limit;
+        if self.off == 0 || !is_off {
+            self.forget();
+        }
+        self.off += u32::from(is_off);
         self.measured_s += measured_s;
         self.believed_s += believed_s;
     }
 
     fn forget(&mut self) {
-        (self.measured_s, self.believed_s) = (0.0, 0.0);
+        *self = Factor { value: self.value, ..Factor::ONE };
     }
 
     fn correct(&mut self) {
         if self.measured_s > 0.0 && self.believed_s > 0.0 {
             self.value *= (self.measured_s / self.believed_s).sqrt();
         }
+        self.forget();
     }
 }
 
@@ -73,7 +80,6 @@ impl Belief {
             copy: Factor::ONE,
             tolerance: switches.feedback.then_some(switches.replan_tolerance),
             patience: switches.replan_patience,
-            off: 0,
             correcting: false,
         }
     }
@@ -101,41 +107,31 @@ impl Belief {
     }
 
     /// Takes the last step's measured times; true if that corrected the factors, so that it is time to plan again.
-    pub fn learn(&mut self, measured: Option<Measured>, block_bytes: Bytes) -> bool {
+    ///
+    /// The believed copy time is the profile's for the very copies of the step, not that of the planner's line through
+    /// a measured curve: a belief that is the truth is never off.
+    pub fn learn(&mut self, measured: Option<Measured<'_>>) -> bool {
         let (Some(tolerance), Some(step)) = (self.tolerance, measured.filter(|step| step.plain)) else {
             return false;
         };
-        let rates = self.rates(step.context_tokens, step.requests, block_bytes);
-        let compute = (step.compute.as_secs_f64(), rates.layer_compute_s * f64::from(self.cost.layers));
-        let blocks = step.copied.get() as f64 / block_bytes.get() as f64;
-        let copy = (
-            step.copy.as_secs_f64(),
-            rates.copy_latency_s * step.copies as f64 + rates.block_copy_s * blocks,
-        );
+        let layers = f64::from(self.cost.layers);
+        let compute_s =
+            self.cost.layer_compute_s(step.context_tokens, step.requests) * layers * self.compute.value;
+        let one_copy_s = |bytes: Bytes| self.cost.h2d.copy_time_s(bytes) * self.copy.value;
+        let copy_s = step.copies.iter().map(|(copies, bytes)| one_copy_s(*bytes) * f64::from(*copies)).sum();
         let limit = if self.correcting { tolerance / 2.0 } else { tolerance };
-        let is_off =
-            |(measured, believed): (f64, f64)| believed > 0.0 && (measured / believed - 1.0).abs() > limit;
-        if !is_off(compute) && !is_off(copy) {
-            self.forget();
+        self.compute.note(step.compute.as_secs_f64(), compute_s, limit);
+        self.copy.note(step.copy.as_secs_f64(), copy_s, limit);
+        let longest = self.compute.off.max(self.copy.off);
+        if longest == 0 {
             self.correcting = false;
-            return false;
         }
-        self.compute.note(compute.0, compute.1);
-        self.copy.note(copy.0, copy.1);
-        self.off += 1;
-        if self.off < self.patience {
+        if longest < self.patience {
             return false;
         }
         self.compute.correct();
         self.copy.correct();
-        self.forget();
         self.correcting = true;
         true
-    }
-
-    fn forget(&mut self) {
-        self.off = 0;
-        self.compute.forget();
-        self.copy.forget();
     }
 }
