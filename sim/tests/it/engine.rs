@@ -209,8 +209,8 @@ fn host_memory_is_waited_for() {
     assert!(waiting.has("50 finished r0") && waiting.has("50 readmitted r1"), "{:?}", waiting.events);
     assert_eq!(
         waiting.events.last().map(String::as_str),
-        Some("62 finished r1"),
-        "4 restored layers of 3 blocks"
+        Some("66 finished r1"),
+        "4 layers of 3 blocks restored: 12 ms, and 4"
     );
     // 4 MB + 8 MB do not fit: r1 waits for r0 (10 + 2·4 ms).
     assert!(log.has("18 admitted r1") && log.has("42 finished r1"), "{:?}", log.events);
