@@ -45,7 +45,11 @@ mod tests {
     fn a_warmup_without_a_unit_is_in_seconds() {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let scenario = folder.path().join("demo.toml");
-        std::fs::write(&scenario, crate::scenario::template("t.json")).expect("a scratch file");
+        std::fs::write(
+            &scenario,
+            crate::scenario::template("t.json", crate::scenario::TraceFacts::default()),
+        )
+        .expect("a scratch file");
         let load = |warmup: &str| {
             let warmup = Some(warmup.to_owned());
             ScenarioArgs { scenario: scenario.clone(), overrides: Vec::new(), warmup }.load()

@@ -95,10 +95,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scenario::{Scenario, keys, template};
+    use crate::scenario::{Scenario, TraceFacts, keys, template};
 
     fn accepts(overrides: &[String]) {
-        let read = Scenario::parse(&template("t.json"), "init", Path::new(""), overrides);
+        let read =
+            Scenario::parse(&template("t.json", TraceFacts::default()), "init", Path::new(""), overrides);
         if let Err(error) = read {
             panic!("{overrides:?}: {error}");
         }
@@ -137,8 +138,12 @@ mod tests {
     #[test]
     fn every_value_of_a_later_version_is_refused_as_such() {
         let refuse = |text: String| {
-            let read =
-                Scenario::parse(&template("t.json"), "init", Path::new(""), std::slice::from_ref(&text));
+            let read = Scenario::parse(
+                &template("t.json", TraceFacts::default()),
+                "init",
+                Path::new(""),
+                std::slice::from_ref(&text),
+            );
             let error = read.expect_err(&text).to_string();
             assert!(error.contains("not supported in this version"), "{error}");
         };

@@ -28,7 +28,7 @@ pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
 pub use keys::did_you_mean;
 pub use schema::json_schema;
-pub use template::template;
+pub use template::{TraceFacts, template};
 
 use crate::model::ModelSpec;
 use crate::planner::PlannerSwitches;

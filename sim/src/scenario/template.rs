@@ -7,8 +7,17 @@ use super::switches;
 /// Columns for a key and its value; what it means stands behind them, or above a longer one.
 const VALUE_WIDTH: usize = 39;
 
+/// What a trace brings, and what it lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceFacts {
+    /// It says its own `batch_size` and `gpu_kv_blocks`, as the authors' traces do.
+    pub own_server: bool,
+    /// It holds lengths only: arrivals must be drawn.
+    pub needs_arrivals: bool,
+}
+
 /// A scenario that runs `trace` (`-` is stdin), with every key, its unit, its default and what it means.
-pub fn template(trace: &str) -> String {
+pub fn template(trace: &str, facts: TraceFacts) -> String {
     let mut text = String::from(
         "# An OrbitFlow scenario: `orbitflow compare THIS.toml` runs it. Every key there is, with its default\n\
          # where it is a comment. Quantities are strings with their unit: \"70 ms\", \"48 GiB\", \"25.19 GiB/s\".\n",
@@ -21,7 +30,7 @@ pub fn template(trace: &str) -> String {
             text.push_str(&format!("\n[{}]{}\n", section.path(), section_note(section)));
         }
         for key in keys::keys_of(section) {
-            let (line, about) = line(key, trace);
+            let (line, about) = line(key, trace, facts);
             if line.len() <= VALUE_WIDTH {
                 text.push_str(&format!("{line:<VALUE_WIDTH$} # {about}\n"));
             } else {
@@ -41,12 +50,20 @@ fn section_note(section: SectionName) -> &'static str {
 }
 
 /// The key with its value, commented out or not, and what stands behind it.
-fn line(key: &keys::Key, trace: &str) -> (String, String) {
+fn line(key: &keys::Key, trace: &str, facts: TraceFacts) -> (String, String) {
     if key.section == SectionName::Trace && key.name == "file" {
         let path = toml::Value::String(trace.to_owned());
         return (format!("{} = {path}", key.name), key.about.to_owned());
     }
+    let own = facts.own_server
+        && key.section == SectionName::Top
+        && matches!(key.name, "batch_size" | "gpu_kv_blocks");
+    let drawn = facts.needs_arrivals && key.section == SectionName::Trace && key.name == "arrivals";
     match key.shown {
+        Shown::Set(value) if own => {
+            (format!("# {} = {value}", key.name), format!("{} (this trace says its own)", key.about))
+        }
+        Shown::Comment(value) if drawn => (format!("{} = {value}", key.name), key.about.to_owned()),
         Shown::Set(value) => (format!("{} = {value}", key.name), key.about.to_owned()),
         Shown::Comment(value) => (format!("# {} = {value}", key.name), key.about.to_owned()),
         Shown::Preset => {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use orbitflow_sim::pipeline::CopyOrder;
 use orbitflow_sim::planner::PlannerSwitches;
-use orbitflow_sim::scenario::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, template};
+use orbitflow_sim::scenario::{
+    GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceFacts, template,
+};
 use orbitflow_sim::server::{Admission, Planning, Restore, ServerSwitches, SolverTime, WriteBack};
 use orbitflow_sim::units::{Bytes, SimDuration};
 
@@ -193,7 +195,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
 #[test]
 fn what_init_prints_parses_with_every_comment_on_or_off() {
     for trace in ["traces/demo.json", "-", "a \"quoted\\path\".jsonl"] {
-        let scenario = parse(&template(trace), &[]).unwrap();
+        let scenario = parse(&template(trace, TraceFacts::default()), &[]).unwrap();
         let expected = if trace == "-" { PathBuf::from("-") } else { Path::new("scenarios").join(trace) };
         assert_eq!(scenario.trace.file, expected);
         assert!(scenario.off_preset().is_empty());
@@ -204,7 +206,7 @@ fn what_init_prints_parses_with_every_comment_on_or_off() {
             key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && key != "gpu_kv" && key != "tbt"
         })
     };
-    let text = template("t.json");
+    let text = template("t.json", TraceFacts::default());
     let all: Vec<&str> = text.lines().map(|line| if key_line(&line) { &line[2..] } else { line }).collect();
     assert!(all.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 50);
     let scenario = parse(&all.join("\n"), &[]).unwrap();
@@ -285,8 +287,8 @@ fn orbitflow(args: &[&str]) -> (i32, String, String) {
 fn init_prints_to_stdout_what_the_library_reads() {
     let (code, stdout, stderr) = orbitflow(&["init"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert_eq!(stdout, template("traces/demo.json"));
-    assert_eq!(orbitflow(&["init", "-"]).1, template("-"));
+    assert_eq!(stdout, template("traces/demo.json", TraceFacts::default()));
+    assert_eq!(orbitflow(&["init", "-"]).1, template("-", TraceFacts::default()));
     assert_eq!(orbitflow(&["init", ""]).0, 2);
 }
 
@@ -329,4 +331,22 @@ fn completions_name_every_command() {
         assert_eq!(code, 0);
         assert!(["init", "list", "schema"].iter().all(|command| script.contains(command)), "{shell}");
     }
+}
+
+#[test]
+fn init_leaves_an_authors_trace_its_server_and_draws_arrivals_where_there_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = folder.path().join("lengths.csv");
+    std::fs::write(&lengths, "num_prefill_tokens,num_decode_tokens\n100,5\n200,7\n").unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/demo.json");
+    let read = |trace: &Path| {
+        let (code, text, stderr) = orbitflow(&["init", trace.to_str().unwrap()]);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        parse(&text, &[]).unwrap()
+    };
+    let own = read(&demo);
+    assert_eq!((own.batch_size, own.gpu_kv), (None, None));
+    let drawn = read(&lengths);
+    assert!(drawn.batch_size.is_some() && drawn.gpu_kv.is_some());
+    assert_eq!(drawn.trace.arrivals.as_deref(), Some("poisson:0.5"));
 }
