@@ -25,7 +25,8 @@ pub fn within_213_days<T>(simulate: impl FnOnce() -> T) -> anyhow::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(simulate)).or_else(|payload| {
         if is_too_long(&*payload) {
             anyhow::bail!(
-                "{TOO_LONG}\nhint: a link, a solver or a think time of this scenario is far too slow"
+                "{TOO_LONG}\nhint: a link, a solver or a think time is far too slow for this trace, or the trace too long for this server: \
+                 `--set trace.limit=500` keeps its first 500 requests"
             )
         }
         panic::resume_unwind(payload)

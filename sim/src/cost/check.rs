@@ -311,7 +311,7 @@ fn validation(profile: &HardwareProfile, found: &mut Group) {
             found.warn(format!("{path}: {:.1} %: expected at most {:.0} %", share * 100.0, target * 100.0));
         }
     }
-    if profile.kind == ProfileKind::Measured && summary.is_none() {
+    if summary.is_none() {
         found
             .warn("validation: none: how far simulated steps are from measured ones is not known".to_owned());
     }

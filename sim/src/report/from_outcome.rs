@@ -244,6 +244,15 @@ pub fn scoring_notes(outcomes: &[(&str, &Outcome<'_>)], warmup: SimDuration) -> 
         ));
     }
     for (key, outcome) in outcomes {
+        let ended = |end| outcome.ended(end);
+        let (rejected, outgrown) = (ended(RequestEnd::Rejected), ended(RequestEnd::Capped));
+        if rejected + outgrown > 0 {
+            notes.push(format!(
+                "{key}: of {} requests {rejected} were rejected (they can never fit) and {outgrown} capped (they outgrew \
+                 pool or `max_context`): not finished, their missing tokens late",
+                outcome.requests.len()
+            ));
+        }
         let (capped, plans) = (outcome.planning.node_cap_hits, outcome.planning.by_trigger());
         if capped > 0 {
             let all: u64 = plans.map(|(_, count)| count).sum();

@@ -317,7 +317,10 @@ fn the_table_for_programs_has_one_row_per_policy_and_scale() {
 #[test]
 fn notes_say_what_is_left_out_and_what_is_coarse() {
     let exact = outcome(&[(1.0, 50)]);
-    assert_eq!(scoring_notes(&[("p", &exact)], SimDuration::ZERO), ["warmup: 0 s, every request is scored"]);
+    let notes = scoring_notes(&[("p", &exact)], SimDuration::ZERO);
+    assert_eq!(notes[0], "warmup: 0 s, every request is scored");
+    assert!(notes[1].starts_with("p: of 3 requests 1 were rejected"), "{}", notes[1]);
+    assert_eq!(notes.len(), 2);
     let scoring =
         Scoring { scales: vec![ScaleSlo { scale: 1.0, slo: ms(50) }], ttft_slo: None, warmup: ms(1) };
     let mut metrics =
