@@ -35,7 +35,9 @@ const LEFT_BY_A_RUN: [&str; 8] = [
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// There is something in it.
-    #[error("{dir}: holds `{found}` of an earlier run\nhint: choose another `--out`, or replace it with `--force`")]
+    #[error(
+        "{dir}: holds `{found}` of an earlier run\nhint: choose another `--out`, or replace it with `--force`"
+    )]
     InUse {
         /// The folder.
         dir: PathBuf,

@@ -217,7 +217,8 @@ fn draw_marker(canvas: &mut Canvas<'_>, marker: Marker, (x, y): Point, color: RG
         }
         Marker::Square => canvas.rectangle((x - r + 0.5, y - r + 0.5), (x + r - 0.5, y + r - 0.5), color),
         Marker::Triangle => {
-            canvas.polygon(&[(x, y - r - 1.0), (x + r + 0.5, y + r - 0.5), (x - r - 0.5, y + r - 0.5)], color);
+            canvas
+                .polygon(&[(x, y - r - 1.0), (x + r + 0.5, y + r - 0.5), (x - r - 0.5, y + r - 0.5)], color);
         }
         Marker::Diamond => {
             let d = r + 1.2;

@@ -49,9 +49,11 @@ const PLAUSIBLE: [(&str, f64, f64); 7] = [
 ];
 
 /// Errors that a validated profile should stay below: targets of `gpu-measurement.md` §4.2.
-const TARGET_MEDIAN: f64 = 0.05;
-const TARGET_P95: f64 = 0.10;
-const TARGET_REGRET: f64 = 0.02;
+pub const TARGET_MEDIAN: f64 = 0.05;
+/// Most that the 95th percentile of a profile's step errors should be (issue 3; `gpu-measurement.md` §4.2).
+pub const TARGET_P95: f64 = 0.10;
+/// Most that choosing the predicted best placement should cost (issue 3; `gpu-measurement.md` §4.2).
+pub const TARGET_REGRET: f64 = 0.02;
 /// A contention factor outside of these is more likely a broken measurement than hardware.
 const LIKELY_SLOWDOWNS: RangeInclusive<f64> = 0.5..=20.0;
 /// The most an anchor may move during a run before it must be said.

@@ -18,7 +18,7 @@ pub mod profile;
 mod resolve;
 
 pub use capacity::{MEMORY_RESERVE, kv_capacity_layer_blocks};
-pub use check::{Finding, Verdict, check};
+pub use check::{Finding, TARGET_MEDIAN, TARGET_P95, TARGET_REGRET, Verdict, check};
 pub use compute::{BatchTable, ComputeModel, MeasuredCompute};
 pub use contention::{BadSlowdown, Contention};
 pub use error::CostError;
