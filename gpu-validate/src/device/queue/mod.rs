@@ -10,7 +10,7 @@ mod capture;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::capture::{Capture, Captured};
-use super::{DeviceError, Event, Graph, Latch, MOST_BEHIND_A_LATCH, Stream};
+use super::{CopyApi, CopyWork, DeviceError, Direction, Event, Graph, Latch, MOST_BEHIND_A_LATCH, Stream};
 
 /// What tasks occupy while they run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +31,28 @@ impl Engines {
         Engines(self.0 | other.0)
     }
 
+    /// These but not those.
+    pub const fn without(self, other: Engines) -> Engines {
+        Engines(self.0 & !other.0)
+    }
+
     /// Whether any engine is in both.
     pub const fn meets(self, other: Engines) -> bool {
         self.0 & other.0 != 0
+    }
+}
+
+/// What a copy occupies, and how many operations it is in a launch queue. One engine per direction; a gather kernel
+/// occupies the multiprocessors as well.
+pub(super) fn occupied_by(work: &CopyWork<'_>) -> (Engines, usize) {
+    let link = match work.direction {
+        Direction::H2d => Engines::H2D,
+        Direction::D2h => Engines::D2H,
+    };
+    match work.api {
+        CopyApi::Async => (link, work.pieces.len()),
+        CopyApi::Batch | CopyApi::BatchOverlap => (link, 1),
+        CopyApi::SmGather { .. } => (link.with(Engines::COMPUTE), 1),
     }
 }
 
