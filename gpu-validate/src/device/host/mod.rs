@@ -13,6 +13,8 @@ mod machine;
 mod store;
 
 #[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

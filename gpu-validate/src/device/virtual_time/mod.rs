@@ -7,6 +7,7 @@
 //!
 //! Buffers are sizes: writing is accepted, reading is [`DeviceError::Unsupported`], and checks of bytes are waived.
 
+mod link;
 mod progress;
 mod timeline;
 mod truth;
@@ -14,7 +15,8 @@ mod truth;
 #[cfg(test)]
 mod tests;
 
-pub use truth::{VirtualContention, VirtualLink, VirtualLinks, VirtualNoise, VirtualTruth};
+pub use link::{VirtualLink, VirtualLinks};
+pub use truth::{VirtualContention, VirtualNoise, VirtualTruth};
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
