@@ -21,3 +21,8 @@ pub mod case;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod fit;
+
+pub mod compare;
+pub mod profile;
