@@ -78,8 +78,20 @@ struct Curve {
 }
 
 impl Curve {
+    fn s_per_byte(&self, piece_bytes: u64) -> f64 {
+        if piece_bytes < self.knee_bytes { self.small_s_per_byte } else { self.large_s_per_byte }
+    }
+
+    fn regime(&self, piece_bytes: u64) -> Regime {
+        match piece_bytes as f64 * self.s_per_byte(piece_bytes) < self.engine_s {
+            true => Regime::Engine,
+            false if piece_bytes < self.knee_bytes => Regime::Small,
+            false => Regime::Large,
+        }
+    }
+
     fn seconds(&self, pieces: u32, piece_bytes: u64, submit_s: f64) -> f64 {
-        let slope = if piece_bytes < self.knee_bytes { self.small_s_per_byte } else { self.large_s_per_byte };
+        let slope = self.s_per_byte(piece_bytes);
         let piece = (piece_bytes as f64 * slope).max(self.engine_s);
         self.latency_s + f64::from(pieces) * piece.max(submit_s)
     }
@@ -99,7 +111,29 @@ struct Split {
     knee: usize,
 }
 
+/// What a piece's time is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Regime {
+    /// The engine's least time.
+    Engine,
+    /// Its bytes at the small rate.
+    Small,
+    /// Its bytes at the large rate.
+    Large,
+}
+
+/// How often regimes are dealt again; they settle in two or three rounds.
+const MOST_ROUNDS: usize = 4;
+
 impl Split {
+    fn regime(self, size: usize) -> Regime {
+        match size {
+            size if size < self.engine => Regime::Engine,
+            size if size < self.knee => Regime::Small,
+            _ => Regime::Large,
+        }
+    }
+
     fn has_small(self) -> bool {
         self.engine < self.knee
     }
@@ -203,24 +237,46 @@ impl<'a> Points<'a> {
         scored.min_by(|(a, ..), (b, ..)| a.total_cmp(b)).map(|(_, split, curve)| (split, curve))
     }
 
-    /// The curve of one split, with its `Σ w·(relative error)²`.
+    /// The curve of one split, with its `Σ w·(relative error)²`. A split is where the search begins: pieces at the large
+    /// rate may still be shorter than the engine's least time, so regimes are dealt again by the fitted curve, and the
+    /// best of these curves is taken.
     fn fit(&self, weights: &[f64], split: Split) -> Option<(f64, Curve)> {
+        let mut regimes: Vec<Regime> = self.points.iter().map(|point| split.regime(point.size)).collect();
+        let mut best: Option<(f64, Curve)> = None;
+        for _ in 0..MOST_ROUNDS {
+            let Some((error, curve)) = self.fit_regimes(weights, split, &regimes) else { break };
+            if best.is_none_or(|(least, _)| error < least) {
+                best = Some((error, curve));
+            }
+            let dealt: Vec<Regime> =
+                self.points.iter().map(|point| curve.regime(point.seen.piece_bytes)).collect();
+            if split.engine == 0 || dealt == regimes {
+                break;
+            }
+            regimes = dealt;
+        }
+        best
+    }
+
+    fn fit_regimes(&self, weights: &[f64], split: Split, regimes: &[Regime]) -> Option<(f64, Curve)> {
         let rows: Vec<Row<4>> = self
             .points
             .iter()
             .zip(weights)
+            .zip(regimes)
             // What only waits for submission says nothing of the engine.
-            .filter(|(point, _)| f64::from(point.seen.pieces) * point.submit_s < 0.8 * point.seen.seconds)
-            .map(|(point, &weight)| {
+            .filter(|((point, _), _)| {
+                f64::from(point.seen.pieces) * point.submit_s < 0.8 * point.seen.seconds
+            })
+            .map(|((point, &weight), regime)| {
                 let pieces = f64::from(point.seen.pieces);
                 let bytes = pieces * point.seen.piece_bytes as f64;
-                let (engine, large) = (point.size < split.engine, point.size >= split.knee);
-                let pick = |chosen: bool, value: f64| if chosen { value } else { 0.0 };
-                Row {
-                    columns: [1.0, pick(engine, pieces), pick(!engine && !large, bytes), pick(large, bytes)],
-                    seconds: point.seen.seconds,
-                    weight,
-                }
+                let columns = match regime {
+                    Regime::Engine => [1.0, pieces, 0.0, 0.0],
+                    Regime::Small => [1.0, 0.0, bytes, 0.0],
+                    Regime::Large => [1.0, 0.0, 0.0, bytes],
+                };
+                Row { columns, seconds: point.seen.seconds, weight }
             })
             .collect();
         let [latency_s, engine_s, small, large] = match solve(&rows)? {
@@ -237,15 +293,11 @@ impl<'a> Points<'a> {
             large_s_per_byte: large,
             knee_bytes: if split.has_small() { self.sizes[split.knee] } else { 0 },
         };
-        let error: f64 = self
-            .points
-            .iter()
-            .zip(weights)
-            .map(|(point, weight)| {
-                let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes, point.submit_s);
-                weight * (seconds / point.seen.seconds - 1.0).powi(2)
-            })
-            .sum();
+        let square = |(point, weight): (&Point, &f64)| {
+            let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes, point.submit_s);
+            weight * (seconds / point.seen.seconds - 1.0).powi(2)
+        };
+        let error: f64 = self.points.iter().zip(weights).map(square).sum();
         error.is_finite().then_some((error, curve))
     }
 

@@ -71,3 +71,6 @@ fn usable(seconds: f64) -> bool {
 fn above_zero(value: f64) -> Option<f64> {
     (value.is_finite() && value > 0.0).then_some(value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,9 @@ use crate::sample::median;
 /// With fewer points than this no interval is given, and its width means little below twice as many.
 pub const FEW_POINTS: usize = 6;
 
+/// Times that differ by less than this share of their mean are equal.
+const EQUAL: f64 = 1e-9;
+
 /// A point, as measured and as the fit has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prediction {
@@ -72,7 +75,9 @@ impl Quality {
         let left = squares(&|prediction| prediction.measured_s - prediction.predicted_s);
         Quality {
             points: used.len(),
-            r2: (total > 0.0).then(|| 1.0 - left / total).filter(|r2| r2.is_finite()),
+            r2: (total > used.len() as f64 * (EQUAL * mean).powi(2))
+                .then(|| 1.0 - left / total)
+                .filter(|r2| r2.is_finite()),
             largest_error: errors.iter().copied().max_by(f64::total_cmp),
             median_error: median(&errors),
             folds: Vec::new(),
