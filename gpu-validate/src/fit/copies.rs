@@ -1,9 +1,9 @@
 //! Copies over the link in two regimes: `latency + max(n·submit, n·max(engine, s/BW(s)))` for n pieces of s bytes, `BW(s)`
 //! the small rate below a knee and the large one from it on (`gpu-measurement.md` §3.2).
 //!
-//! What is timed behind a latch does not hold the time to submit: that comes from the CPU's clock, and enters a prediction
-//! only where submission was inside the interval (and, in the simulator, always: a long run of pieces is submitted while
-//! it is copied). The knee and the size below which the engine's least time counts are searched over the measured sizes.
+//! Submission is kept out of what is timed (a latch or a head start), so the points hold `latency + n·max(engine, s/BW(s))`
+//! alone, and the time to submit comes from the CPU's clock; the simulator puts both together, because there a long run of
+//! pieces is submitted while it is copied. The knee and the size below which the engine's least time counts are searched over the measured sizes.
 
 use std::collections::BTreeSet;
 
@@ -25,9 +25,7 @@ pub struct CopyObservation {
     pub piece_bytes: u64,
     /// CPU seconds to submit one, if that was timed.
     pub submit_s: Option<f64>,
-    /// Whether submitting happened inside the timed interval.
-    pub submission_inside: bool,
-    /// Measured seconds of all pieces.
+    /// Measured seconds of all pieces, without submitting them.
     pub seconds: f64,
 }
 
@@ -53,9 +51,8 @@ pub struct CopyFit {
 }
 
 impl CopyFit {
-    /// Seconds of `pieces` pieces of `piece_bytes` bytes; `submission_inside`: including the time to submit them.
-    pub fn seconds(&self, pieces: u32, piece_bytes: u64, submission_inside: bool) -> f64 {
-        let submit = if submission_inside { *self.submit_s.as_ref().unwrap_or(&0.0) } else { 0.0 };
+    /// Seconds of `pieces` pieces of `piece_bytes` bytes, without submitting them.
+    pub fn seconds(&self, pieces: u32, piece_bytes: u64) -> f64 {
         let curve = Curve {
             latency_s: *self.latency_s.as_ref().unwrap_or(&0.0),
             engine_s: *self.engine_s.as_ref().unwrap_or(&0.0),
@@ -63,7 +60,7 @@ impl CopyFit {
             large_s_per_byte: 1.0 / self.bytes_per_s,
             knee_bytes: self.small.map_or(0, |(_, knee)| knee),
         };
-        curve.seconds(pieces, piece_bytes, submit)
+        curve.seconds(pieces, piece_bytes)
     }
 }
 
@@ -90,10 +87,10 @@ impl Curve {
         }
     }
 
-    fn seconds(&self, pieces: u32, piece_bytes: u64, submit_s: f64) -> f64 {
+    fn seconds(&self, pieces: u32, piece_bytes: u64) -> f64 {
         let slope = self.s_per_byte(piece_bytes);
         let piece = (piece_bytes as f64 * slope).max(self.engine_s);
-        self.latency_s + f64::from(pieces) * piece.max(submit_s)
+        self.latency_s + f64::from(pieces) * piece
     }
 
     /// The knee counts as one, as does the rate below it.
@@ -139,10 +136,9 @@ impl Split {
     }
 }
 
-/// A point with its seconds to submit, 0 where that was outside the interval, and the place of its size.
+/// A point and the place of its size.
 struct Point<'a> {
     seen: &'a CopyObservation,
-    submit_s: f64,
     size: usize,
 }
 
@@ -165,7 +161,7 @@ pub fn fit_copies(observations: &[CopyObservation], settings: FitSettings) -> Re
     }
     let submits: Vec<f64> = seen.iter().filter_map(|point| point.submit_s).filter(|s| usable(*s)).collect();
     let submit = median(&submits);
-    let points = Points::of(&seen, submit.unwrap_or(0.0));
+    let points = Points::of(&seen);
     let even = vec![1.0; seen.len()];
     let (split, curve) =
         points.search(&even, points.splits()).ok_or(NoFit::NotPositive { what: "the rate of the link" })?;
@@ -176,7 +172,7 @@ pub fn fit_copies(observations: &[CopyObservation], settings: FitSettings) -> Re
             point: point.seen.point.clone(),
             at: point.seen.piece_bytes as f64,
             measured_s: point.seen.seconds,
-            predicted_s: curve.seconds(point.seen.pieces, point.seen.piece_bytes, point.submit_s),
+            predicted_s: curve.seconds(point.seen.pieces, point.seen.piece_bytes),
             used: true,
         })
         .collect();
@@ -207,16 +203,12 @@ pub fn fit_copies(observations: &[CopyObservation], settings: FitSettings) -> Re
 }
 
 impl<'a> Points<'a> {
-    fn of(seen: &[&'a CopyObservation], submit_s: f64) -> Self {
+    fn of(seen: &[&'a CopyObservation]) -> Self {
         let sizes: Vec<u64> =
             seen.iter().map(|point| point.piece_bytes).collect::<BTreeSet<u64>>().into_iter().collect();
         let points = seen
             .iter()
-            .map(|point| Point {
-                seen: point,
-                submit_s: if point.submission_inside { submit_s } else { 0.0 },
-                size: sizes.partition_point(|size| *size < point.piece_bytes),
-            })
+            .map(|point| Point { seen: point, size: sizes.partition_point(|size| *size < point.piece_bytes) })
             .collect();
         Points { points, sizes }
     }
@@ -264,10 +256,6 @@ impl<'a> Points<'a> {
             .iter()
             .zip(weights)
             .zip(regimes)
-            // What only waits for submission says nothing of the engine.
-            .filter(|((point, _), _)| {
-                f64::from(point.seen.pieces) * point.submit_s < 0.8 * point.seen.seconds
-            })
             .map(|((point, &weight), regime)| {
                 let pieces = f64::from(point.seen.pieces);
                 let bytes = pieces * point.seen.piece_bytes as f64;
@@ -294,7 +282,7 @@ impl<'a> Points<'a> {
             knee_bytes: if split.has_small() { self.sizes[split.knee] } else { 0 },
         };
         let square = |(point, weight): (&Point, &f64)| {
-            let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes, point.submit_s);
+            let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes);
             weight * (seconds / point.seen.seconds - 1.0).powi(2)
         };
         let error: f64 = self.points.iter().zip(weights).map(square).sum();
@@ -323,15 +311,14 @@ impl<'a> Points<'a> {
         let of = |(place, &size): (usize, &u64)| {
             let rest: Vec<&CopyObservation> =
                 self.points.iter().filter(|point| point.size != place).map(|point| point.seen).collect();
-            let submit = self.points.iter().map(|point| point.submit_s).fold(0.0, f64::max);
-            let rest = Points::of(&rest, submit);
+            let rest = Points::of(&rest);
             let (_, curve) = rest.search(&vec![1.0; rest.points.len()], rest.splits())?;
             let errors: Vec<f64> = self
                 .points
                 .iter()
                 .filter(|point| point.size == place)
                 .map(|point| {
-                    let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes, point.submit_s);
+                    let seconds = curve.seconds(point.seen.pieces, point.seen.piece_bytes);
                     seconds / point.seen.seconds - 1.0
                 })
                 .collect();

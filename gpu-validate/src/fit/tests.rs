@@ -55,7 +55,7 @@ fn copies(noise: &mut Noise, pieces: &[u32]) -> Vec<CopyObservation> {
 
 fn copy(pieces: u32, piece_bytes: u64, seconds: f64) -> CopyObservation {
     let point = format!("{pieces} × {piece_bytes}");
-    CopyObservation { point, pieces, piece_bytes, submit_s: None, submission_inside: false, seconds }
+    CopyObservation { point, pieces, piece_bytes, submit_s: None, seconds }
 }
 
 #[track_caller]
@@ -126,7 +126,7 @@ fn exact_copies_give_the_knee_both_rates_and_no_residual() {
     near(fit.engine_s.clone().unwrap(), 1e-6, 1e-6);
     assert!(fit.quality.largest_error.unwrap() < 1e-6);
     // 2 + 16·65,536/55e9 µs
-    near(fit.seconds(16, 65_536, false), 2e-6 + 16.0 * 65_536.0 / 55e9, 1e-6);
+    near(fit.seconds(16, 65_536), 2e-6 + 16.0 * 65_536.0 / 55e9, 1e-6);
     // One line for both regimes is far off.
     assert!(fit.affine.unwrap().quality.largest_error.unwrap() > 0.3);
 }
@@ -154,21 +154,14 @@ fn a_straight_line_is_given_no_knee() {
 }
 
 #[test]
-fn copies_that_wait_for_their_submission_do_not_slow_the_fitted_engine() {
-    // 1,024 pieces of 4 µs submission each: 4 ms, whatever their size; the engine alone needs 1 µs + s/50e9.
-    let engine = |n: u32, bytes: u64| 2e-6 + f64::from(n) * bytes as f64 / 50e9;
-    let mut points: Vec<CopyObservation> = (14..=26).map(|p| copy(1, 1 << p, engine(1, 1 << p))).collect();
+fn submitting_is_the_median_over_the_points_and_no_part_of_the_curve() {
+    let mut points = copies(&mut Noise::of(3, 0.0), &[1, 16]);
+    let without = fit_copies(&points, NONE).unwrap();
+    assert_eq!(without.submit_s, Err(NoFit::TooFew { points: 0, needed: 1 }));
     points.iter_mut().for_each(|point| point.submit_s = Some(4e-6));
-    for power in [12, 14, 16] {
-        let mut waiting = copy(1024, 1 << power, 2e-6 + 1024.0 * 4e-6);
-        (waiting.submit_s, waiting.submission_inside) = (Some(4e-6), true);
-        points.push(waiting);
-    }
-    let fit = fit_copies(&points, NONE).unwrap();
-    near(fit.bytes_per_s, 50e9, 1e-6);
-    near(fit.submit_s.clone().unwrap(), 4e-6, 1e-12);
-    near(fit.seconds(1024, 4096, true), 4.098e-3, 1e-6);
-    assert!(fit.quality.largest_error.unwrap() < 1e-6);
+    let with = fit_copies(&points, NONE).unwrap();
+    assert_eq!(with.submit_s, Ok(4e-6));
+    assert_eq!(with.predictions, without.predictions);
 }
 
 /// 4, 8 and 16 layers of 100 µs each, 12 µs per layer and 40 µs per step on top, four contexts.

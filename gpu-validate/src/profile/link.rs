@@ -8,7 +8,7 @@ use orbitflow_sim::cost::profile::{Bidirectional, CopyDirection, Link, LinkDirec
 use super::gaps::Gaps;
 use super::{FitReport, Inputs, ProfileError};
 use crate::case::{Granularity, attention_shape};
-use crate::device::{CopyApi, Direction, HostMemory, MOST_BEHIND_A_LATCH};
+use crate::device::{CopyApi, Direction, HostMemory};
 use crate::fit::{CopyFit, CopyObservation, Prediction, fit_copies};
 use crate::results::{CopyPoint, LinkPoint};
 
@@ -74,14 +74,8 @@ fn observation(point: &CopyPoint) -> CopyObservation {
         pieces: point.pieces,
         piece_bytes: point.piece_bytes,
         submit_s: point.submit_s,
-        submission_inside: submission_inside(point.api, point.pieces),
         seconds: point.timing.median_s,
     }
-}
-
-/// More single copies than a launch queue holds cannot all wait behind a latch: the rest are submitted while the first run.
-fn submission_inside(api: CopyApi, pieces: u32) -> bool {
-    api == CopyApi::Async && pieces as usize > MOST_BEHIND_A_LATCH
 }
 
 fn say_affine(name: &str, fit: &CopyFit, report: &mut FitReport) {
@@ -273,7 +267,7 @@ fn check_layouts(inputs: &Inputs, fitted: &Fitted, report: &mut FitReport) {
                 point: format!("{} tokens per block, {cut}, runs of {}", point.block_tokens, point.run),
                 at: piece_bytes as f64,
                 measured_s,
-                predicted_s: fit.seconds(pieces, piece_bytes, submission_inside(point.api, pieces)),
+                predicted_s: fit.seconds(pieces, piece_bytes),
                 used: false,
             });
         }

@@ -17,7 +17,7 @@ mod report;
 
 use orbitflow_sim::cost::HardwareProfile;
 use orbitflow_sim::cost::profile::{
-    Device as DeviceRecord, DeviceSample, ProfileKind, SCHEMA, SCHEMA_VERSION, Validation,
+    Device as DeviceRecord, DeviceSample, LinkDirection, ProfileKind, SCHEMA, SCHEMA_VERSION, Validation,
 };
 
 use crate::device::{Backend, Facts};
@@ -152,6 +152,22 @@ pub fn attach_validation(
         profile.say_missing(path, reason);
     }
     gaps::forget_what_is_there(profile);
+}
+
+/// The profile with `h2d` and `d2h` as its only link lines: what a prediction of another way of copying runs on. Passes
+/// `orbitflow_sim::cost::check` if `profile` does.
+pub fn with_link_lines(profile: &HardwareProfile, h2d: LinkDirection, d2h: LinkDirection) -> HardwareProfile {
+    let mut profile = profile.clone();
+    let of_lines = ["link.h2d", "link.d2h", "link.fits"];
+    profile.missing.retain(|path, _| !of_lines.iter().any(|line| path.starts_with(line)));
+    profile.link.h2d = h2d;
+    profile.link.d2h = Some(d2h);
+    profile.link.fits.clear();
+    for line in ["link.h2d", "link.d2h"] {
+        profile.say_missing(line, "the profile that this line is from says why");
+    }
+    gaps::forget_what_is_there(&mut profile);
+    profile
 }
 
 /// Only what a GPU gave is called measured.

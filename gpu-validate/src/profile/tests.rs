@@ -475,3 +475,15 @@ fn a_validation_takes_the_place_of_its_reason() {
     assert_eq!(profile.reason_for("validation"), None);
     assert_eq!(profile.reason_for("validation.cases"), None);
 }
+
+#[test]
+fn a_profile_with_another_line_for_its_link_is_still_accepted() {
+    let (profile, _, scale) = made(Backend::Cuda);
+    for fit in &profile.link.fits {
+        let other = with_link_lines(&profile, fit.line.clone(), fit.line.clone());
+        assert_accepted(&other);
+        let (cost, _) = resolve(&other, &scale.fitted, &CostOptions::default()).unwrap();
+        assert_eq!(cost.h2d.rate.get() as f64, fit.line.bw_inf_bytes_per_s.get().round());
+    }
+    assert_eq!(profile.link.fits.len(), 10);
+}
