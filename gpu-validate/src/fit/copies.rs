@@ -3,7 +3,8 @@
 //!
 //! Submission is kept out of what is timed (a latch or a head start), so the points hold `latency + n·max(engine, s/BW(s))`
 //! alone, and the time to submit comes from the CPU's clock; the simulator puts both together, because there a long run of
-//! pieces is submitted while it is copied. The knee and the size below which the engine's least time counts are searched over the measured sizes.
+//! pieces is submitted while it is copied. The knee and the size below which the engine's least time counts are searched
+//! over the measured sizes.
 
 use std::collections::BTreeSet;
 

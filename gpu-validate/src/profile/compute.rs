@@ -8,15 +8,15 @@ use orbitflow_sim::cost::BatchTable;
 use orbitflow_sim::cost::profile::{AffineLine, Attention, Compute, Launch, ModelShape, Positive};
 use orbitflow_sim::model::ModelSpec;
 
+use super::attention::{batch_words, points_of, say};
 use super::gaps::Gaps;
 use super::{FitReport, Inputs, datasheet};
 use crate::case::attention_shape;
 use crate::device::{AttentionShape, Backend};
 use crate::fit::{
-    AttentionFit, AttentionObservation, OverheadFit, OverheadObservation, Prediction, fit_affine,
-    fit_attention, fit_overhead,
+    AttentionFit, OverheadFit, OverheadObservation, Prediction, fit_affine, fit_attention, fit_overhead,
 };
-use crate::results::{AttentionPoint, LaunchKind, Matrix, MemoryPoint, MemoryUse, StepPoint, Submission};
+use crate::results::{LaunchKind, Matrix, StepPoint, Submission};
 
 /// Decode step times of every model whose products and attention are known.
 pub(super) fn of(inputs: &Inputs, gaps: &mut Gaps, report: &mut FitReport) -> Compute {
@@ -124,11 +124,11 @@ impl<'a> Parts<'a> {
             return Err(format!("no batch size has all four products; {}", inputs.why_absent("E5")));
         }
         let head = products.table(&inputs.scale.batches, Products::head_s);
-        let (measured_with, points) = attention_points(inputs, attention_shape(model))
+        let (measured_with, points) = points_of(inputs, attention_shape(model))
             .ok_or_else(|| format!("no attention with its KV per token; {}", inputs.why_absent("E6")))?;
         let attention = fit_attention(&points, inputs.run.settings())
             .map_err(|reason| format!("attention: {reason}; {}", inputs.why_absent("E6")))?;
-        say_attention(inputs, model, measured_with, &attention, report);
+        say(inputs, model, measured_with, &attention, report);
         Ok(Parts { model, layer, head, attention, measured_with })
     }
 
@@ -288,86 +288,6 @@ impl<'a> Parts<'a> {
         }
         Some(AffineLine { a_s_per_token, b_s, r2: fit.quality.r2 })
     }
-}
-
-/// The points of these heads, or of the nearest number of query heads per KV head over the same KV (of two as near, the
-/// larger: it computes more). `None` if no such KV was measured.
-fn attention_points(
-    inputs: &Inputs,
-    wanted: AttentionShape,
-) -> Option<(AttentionShape, Vec<AttentionObservation>)> {
-    let shape = |point: &AttentionPoint| AttentionShape {
-        heads: point.heads,
-        kv_heads: point.kv_heads,
-        head_dim: point.head_dim,
-    };
-    let distance = |shape: &AttentionShape| (f64::from(shape.group()) / f64::from(wanted.group())).ln().abs();
-    let points = &inputs.measurements.attention;
-    let nearest = points
-        .iter()
-        .map(shape)
-        .filter(|shape| (shape.kv_heads, shape.head_dim) == (wanted.kv_heads, wanted.head_dim))
-        .min_by(|a, b| distance(a).total_cmp(&distance(b)).then(b.heads.cmp(&a.heads)))?;
-    let observations = points
-        .iter()
-        .filter(|point| shape(point) == nearest)
-        .map(|point| AttentionObservation {
-            point: batch_words(&point.contexts),
-            kv_bytes: point.kv_bytes,
-            longest: point.contexts.iter().copied().max().map_or(0, u64::from),
-            ragged: point.ragged(),
-            seconds: point.timing.median_s,
-        })
-        .collect();
-    Some((nearest, observations))
-}
-
-/// `4 × 8192`, or the contexts of a ragged batch in short.
-fn batch_words(contexts: &[u32]) -> String {
-    match (contexts.iter().min(), contexts.iter().max()) {
-        (Some(least), Some(most)) if least == most => format!("{} × {most} tokens", contexts.len()),
-        (Some(least), Some(most)) => format!("{} requests of {least} to {most} tokens", contexts.len()),
-        _ => "no request".to_owned(),
-    }
-}
-
-fn say_attention(
-    inputs: &Inputs,
-    model: &ModelSpec,
-    measured_with: AttentionShape,
-    fit: &AttentionFit,
-    report: &mut FitReport,
-) {
-    let AttentionShape { heads, kv_heads, head_dim } = measured_with;
-    let name = format!("attention {heads}/{kv_heads}/{head_dim}");
-    if report.fits.iter().all(|known| known.name != name) {
-        report.fit(&name, "compute.model_shapes", "bytes of KV", &fit.quality, &fit.predictions);
-        if let Some(read) = best_memory_rate(inputs, MemoryUse::Read) {
-            report.note(format!(
-                "{name}: {:.1} GB/s, {:.1} % of the measured reading rate of GPU memory",
-                fit.bytes_per_s / 1e9,
-                100.0 * fit.bytes_per_s / read
-            ));
-        }
-        if let Some(longest) = &fit.longest_context {
-            report.note(format!(
-                "{name}: with {:.3e} s per token of the longest context the error on unseen batches falls from {:.2} % \
-                 to {:.2} %; the profile has no such term",
-                longest.s_per_token,
-                100.0 * longest.error_without,
-                100.0 * longest.error_with
-            ));
-        }
-    }
-    if measured_with != attention_shape(model) {
-        report.warn(format!("{}: its heads were not measured: {name} stands in", model.name));
-    }
-}
-
-/// The best rate of one use of GPU memory, in bytes per second.
-pub(super) fn best_memory_rate(inputs: &Inputs, usage: MemoryUse) -> Option<f64> {
-    let points = inputs.measurements.memory.iter().filter(|point| point.usage == usage);
-    points.map(MemoryPoint::bytes_per_s).filter(|rate| rate.is_finite() && *rate > 0.0).max_by(f64::total_cmp)
 }
 
 /// Whole steps that no fit saw (another model's, and those submitted the other way), predicted.

@@ -7,6 +7,7 @@
 //! layer; every other way is in `link.fits`. The times of the held-out model are its products and attention alone; what a
 //! layer and a step take beside them is the fitted model's, and no whole step of it is ever looked at by a fit.
 
+mod attention;
 mod compute;
 mod datasheet;
 mod gaps;

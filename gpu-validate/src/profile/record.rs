@@ -6,9 +6,9 @@ use orbitflow_sim::cost::profile::{Check, Contention, Drift, Hbm, Host, Positive
 
 use super::gaps::Gaps;
 use super::link::busy_factor;
-use super::{FitReport, Inputs, compute::best_memory_rate};
+use super::{FitReport, Inputs};
 use crate::device::Direction;
-use crate::results::{ContentionPoint, MemoryUse};
+use crate::results::{ContentionPoint, MemoryPoint, MemoryUse};
 
 /// An anchor that moved by more than this is warned of.
 const DRIFT_LIMIT: f64 = 0.05;
@@ -71,6 +71,12 @@ pub(super) fn memory_rates(inputs: &Inputs, gaps: &mut Gaps) -> Option<Hbm> {
     let hbm = Hbm { copy_rw_bytes_per_s: rate(MemoryUse::Copy), read_bytes_per_s: rate(MemoryUse::Read) };
     gaps.say("hbm", &inputs.why_absent("E4"));
     (hbm.copy_rw_bytes_per_s.is_some() || hbm.read_bytes_per_s.is_some()).then_some(hbm)
+}
+
+/// The best rate of one use of GPU memory, in bytes per second.
+pub(super) fn best_memory_rate(inputs: &Inputs, usage: MemoryUse) -> Option<f64> {
+    let points = inputs.measurements.memory.iter().filter(|point| point.usage == usage);
+    points.map(MemoryPoint::bytes_per_s).filter(|rate| rate.is_finite() && *rate > 0.0).max_by(f64::total_cmp)
 }
 
 /// Factors of E8 as `slowed|by`, and of E1 for the two directions. As measured: one below 1 is noise, and is said.
