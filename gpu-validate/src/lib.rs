@@ -22,5 +22,9 @@ pub mod results;
 pub mod scale;
 pub mod session;
 
+pub mod fit;
+pub mod compare;
+pub mod profile;
+
 pub mod folder;
 pub mod report;
