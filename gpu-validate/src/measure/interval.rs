@@ -242,8 +242,10 @@ impl Marks {
                 let window_s = outlasts * plan.run_s * f64::from(plan.runs + plan.lead_in);
                 let times = |side: &Warm| runs_to_fill(window_s, side.run_s, side.most());
                 plan.background = sides.iter().map(times).collect();
-                let need = Need::of(measured, plan.runs, plan.lead_in, sides).with(&plan.background);
-                plan.hold = need.patient(patience).hold(runs.may_be_held);
+                let need = Need::of(measured, plan.runs, plan.lead_in, sides)
+                    .with(&plan.background)
+                    .patient(patience);
+                plan.hold = need.hold(runs.may_be_held);
                 if plan.runs == 1 || need.operations <= MOST_BEHIND_A_LATCH {
                     break;
                 }
