@@ -12,9 +12,7 @@
 
 use super::point::{Run, Runs};
 use super::queue::Queue;
-use crate::device::{
-    Device, DeviceError, Event, LATCH_LIMIT_S, Latch, MOST_BEHIND_A_LATCH, Stream, Work,
-};
+use crate::device::{Device, DeviceError, Event, LATCH_LIMIT_S, Latch, MOST_BEHIND_A_LATCH, Stream, Work};
 use orbitflow_sim::cost::profile::DeviceSample;
 
 use super::order::runs_to_fill;
@@ -146,12 +144,7 @@ impl Marks {
         Ok(Interval { seconds, outlasted, in_time, state })
     }
 
-    fn enqueue(
-        &self,
-        device: &mut dyn Device,
-        runs: &mut Runs<'_>,
-        plan: &Plan,
-    ) -> Result<(), DeviceError> {
+    fn enqueue(&self, device: &mut dyn Device, runs: &mut Runs<'_>, plan: &Plan) -> Result<(), DeviceError> {
         match plan.hold {
             Hold::Latch => device.hold(self.stream, self.latch)?,
             Hold::HeadStart(seconds) => device.submit(self.stream, &Work::Spin { seconds })?,
@@ -181,11 +174,7 @@ impl Marks {
     ///
     /// # Errors
     /// The device's.
-    pub fn time_submission(
-        &self,
-        device: &mut dyn Device,
-        runs: &mut Runs<'_>,
-    ) -> Result<f64, DeviceError> {
+    pub fn time_submission(&self, device: &mut dyn Device, runs: &mut Runs<'_>) -> Result<f64, DeviceError> {
         let before = device.now_s();
         let enqueued = enqueue_runs(device, self.stream, &mut runs.run, 1);
         let seconds = device.now_s() - before;

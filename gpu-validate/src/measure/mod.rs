@@ -92,12 +92,7 @@ impl<R> Ready<'_, R> {
     }
 
     /// Takes a sample.
-    fn take(
-        &mut self,
-        session: &mut Session<'_>,
-        marks: &mut Marks,
-        watch: bool,
-    ) -> Result<(), DeviceError> {
+    fn take(&mut self, session: &mut Session<'_>, marks: &mut Marks, watch: bool) -> Result<(), DeviceError> {
         let interval = marks.time(session.device, &mut self.runs, &self.plan, watch)?;
         session.states.extend(interval.state);
         if !interval.outlasted {
@@ -129,8 +124,9 @@ fn prepare<'p, R>(
             left_out.push(name);
             continue;
         }
-        let built = build(session.device)
-            .and_then(|runs| calibrate(session, group, marks, Blank { place, name: name.clone(), row, runs }));
+        let built = build(session.device).and_then(|runs| {
+            calibrate(session, group, marks, Blank { place, name: name.clone(), row, runs })
+        });
         match built {
             Ok(point) => {
                 sampling_s += point.cost_s * f64::from(point.wanted);
