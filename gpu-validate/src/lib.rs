@@ -18,6 +18,8 @@ pub mod sample;
 pub mod device;
 
 pub mod case;
+pub mod experiments;
+pub mod measure;
 pub mod results;
 pub mod scale;
 pub mod session;
