@@ -18,11 +18,12 @@ pub mod sample;
 pub mod device;
 
 pub mod case;
-pub mod experiments;
-pub mod measure;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod measure;
+pub mod experiments;
 
 pub mod fit;
 pub mod compare;
