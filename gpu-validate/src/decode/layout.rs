@@ -203,8 +203,7 @@ mod tests {
     use super::*;
     use crate::decode::tests::case;
 
-    const PLENTY: Limits =
-        Limits { device: 1 << 40, host: 1 << 40, least_shared: 1 << 20, may_share: false };
+    const PLENTY: Limits = Limits { device: 1 << 40, host: 1 << 40, least_shared: 1 << 20, may_share: false };
 
     #[test]
     fn slots_stand_between_guard_bands_and_never_touch() {

@@ -94,8 +94,7 @@ mod tests {
     fn every_copy_is_submitted_before_the_kernels_of_its_layer() {
         for streams in [CopyStreams::One, CopyStreams::PerRequest] {
             for slots in 1..=3 {
-                let case =
-                    Case { streams, ..case(6, &[16, 16], &[&[1, 2, 3, 4, 5, 6], &[2, 3, 6]], slots) };
+                let case = Case { streams, ..case(6, &[16, 16], &[&[1, 2, 3, 4, 5, 6], &[2, 3, 6]], slots) };
                 let order = submission_order(&case);
                 assert_eq!(order.iter().map(Vec::len).sum::<usize>(), 9);
                 for (place, copies) in order.iter().enumerate() {
