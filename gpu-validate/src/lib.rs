@@ -22,3 +22,5 @@ pub mod decode;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod full_step;
