@@ -25,6 +25,9 @@ pub mod session;
 pub mod measure;
 pub mod experiments;
 
+pub mod decode;
+pub mod full_step;
+
 pub mod fit;
 pub mod compare;
 pub mod profile;
