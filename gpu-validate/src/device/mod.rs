@@ -11,6 +11,9 @@
 //! them. One copy engine per direction. Nothing here waits for the device but `synchronize`, `read` and `write`.
 
 mod memory;
+mod queue;
+mod sizes;
+pub mod virtual_time;
 mod work;
 
 pub use memory::{DeviceBuffer, DeviceSlice, HostBuffer, HostMemory, HostSlice};
