@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use orbitflow_sim::cost::profile::Positive;
 use orbitflow_sim::cost::{
-    BatchTable, ComputeModel, CostModel, LinkModel, MeasuredCompute, Pieces, PrefillModel, PromptTable,
+    BatchTable, ComputeModel, Contention, CostModel, LinkModel, MeasuredCompute, Pieces, PrefillModel,
+    PromptTable,
 };
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
@@ -295,6 +296,7 @@ impl VirtualTruth {
             )),
             fixed_tail: SimDuration::ZERO,
             link_intercept: SimDuration::ZERO,
+            contention: Contention::NONE,
         }
     }
 
