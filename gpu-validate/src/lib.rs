@@ -18,6 +18,11 @@ pub mod sample;
 pub mod device;
 
 pub mod case;
+pub mod decode;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod full_step;
+
+pub mod validation;
