@@ -32,5 +32,7 @@ pub mod fit;
 pub mod compare;
 pub mod profile;
 
+pub mod validation;
+
 pub mod folder;
 pub mod report;
