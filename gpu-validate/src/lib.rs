@@ -17,6 +17,8 @@ pub mod sample;
 
 pub mod device;
 
+pub mod preflight;
+
 pub mod case;
 pub mod results;
 pub mod scale;
