@@ -23,3 +23,6 @@ pub mod case;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod folder;
+pub mod report;
