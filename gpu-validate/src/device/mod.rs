@@ -13,6 +13,9 @@
 pub mod cuda;
 pub mod environment;
 mod memory;
+mod queue;
+mod sizes;
+pub mod virtual_time;
 mod work;
 
 pub use memory::{DeviceBuffer, DeviceSlice, HostBuffer, HostMemory, HostSlice};
