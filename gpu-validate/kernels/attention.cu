@@ -48,13 +48,10 @@ template <int Heads> struct Running {
     float values[Heads][8];
 };
 
-// Takes four tokens into the running softmax. `mine` says whether token (lane / 4) % 4 exists. Every lane of the
-// warp comes here together, whatever its tokens.
+// The lane's part of the scores of four tokens for each query head.
 template <int Heads>
-__device__ __forceinline__ void take_tokens(Running<Heads> &running, const float (&query)[Heads][8],
-                                            const uint4 (&key)[GROUP_TOKENS], const uint4 (&value)[GROUP_TOKENS],
-                                            bool mine, u32 lane) {
-    float scores[Heads][GROUP_TOKENS];
+__device__ __forceinline__ void score_tokens(float (&scores)[Heads][GROUP_TOKENS], const float (&query)[Heads][8],
+                                             const uint4 (&key)[GROUP_TOKENS]) {
 #pragma unroll
     for (u32 t = 0; t < GROUP_TOKENS; t++) {
         float elements[8];
@@ -69,6 +66,13 @@ __device__ __forceinline__ void take_tokens(Running<Heads> &running, const float
             scores[h][t] = dot;
         }
     }
+}
+
+// Takes four tokens into the running softmax. `mine` says whether token (lane / 4) % 4 exists. Every lane of the
+// warp comes here together, whatever its tokens.
+template <int Heads>
+__device__ __forceinline__ void take_tokens(Running<Heads> &running, const float (&scores)[Heads][GROUP_TOKENS],
+                                            const uint4 (&value)[GROUP_TOKENS], bool mine, u32 lane) {
     float weight[Heads], correction[Heads];
     bool rose = false;
 #pragma unroll
@@ -178,6 +182,17 @@ __device__ __forceinline__ void write_split(const Running<Heads> &running, u32 h
     }
 }
 
+// K or V of four consecutive tokens, 16 bytes a lane. A token past the end reads the split's first row and gets no
+// weight later: every load is unconditional, so all are in flight together. `offset` is token's, in bytes.
+__device__ __forceinline__ void load_rows(uint4 (&rows)[GROUP_TOKENS], const char *first, u32 offset, u32 row_bytes,
+                                          u32 token, u32 split_tokens) {
+#pragma unroll
+    for (u32 t = 0; t < GROUP_TOKENS; t++) {
+        const u32 there = token + t < split_tokens ? offset + t * row_bytes : 0u;
+        rows[t] = __ldg(reinterpret_cast<const uint4 *>(first + there));
+    }
+}
+
 // The kernel proper. `Group` query heads share a KV head and are done `Heads` at a time, in ceil(Group / Heads)
 // passes that are neighbouring blocks, so that the later pass finds K and V in L2.
 //
@@ -221,28 +236,31 @@ __device__ __forceinline__ void attention_split(const bf16 *__restrict__ q, u32 
         }
     }
 
-    // In 16-byte words: a token's row of all KV heads, and K and V of a block of tokens.
-    const u32 row_words = kv_heads * (HeadDim / 8);
-    const u64 block_words = (u64)row_words * 2 * TOKENS_PER_BLOCK;
-    const u64 first_token = begin + group_token;
-    const uint4 *key_row = reinterpret_cast<const uint4 *>(kv_bases[request]) +
-                           first_token / TOKENS_PER_BLOCK * block_words +
-                           first_token % TOKENS_PER_BLOCK * row_words + kv_head * (HeadDim / 8) + lane;
+    // In bytes: a token's row of all KV heads, and K and V of a block of tokens. Offsets count from the split's
+    // first token, which lies at the start of a block. While V is read the scores are made; while the next K is read
+    // the softmax is.
+    const u32 row_bytes = kv_heads * HeadDim * 2;
+    const u32 block_bytes = row_bytes * 2 * TOKENS_PER_BLOCK;
+    const char *first_key = reinterpret_cast<const char *>(kv_bases[request]) +
+                            begin / TOKENS_PER_BLOCK * block_bytes + kv_head * HeadDim * 2 +
+                            (lane * 8 < HeadDim ? lane * 16 : 0u);
+    const char *first_value = first_key + TOKENS_PER_BLOCK * row_bytes;
+    u32 offset = group_token / TOKENS_PER_BLOCK * block_bytes + group_token % TOKENS_PER_BLOCK * row_bytes;
+    uint4 key[GROUP_TOKENS], value[GROUP_TOKENS];
+    load_rows(key, first_key, offset, row_bytes, group_token, split_tokens);
     for (u32 done = 0; done < split_tokens; done += ROUND_TOKENS) {
-        uint4 key[GROUP_TOKENS], value[GROUP_TOKENS];
-#pragma unroll
-        for (u32 t = 0; t < GROUP_TOKENS; t++) {
-            const bool there = done + group_token + t < split_tokens && lane * 8 < HeadDim;
-            key[t] = there ? __ldg(key_row + t * row_words) : zero_word();
-            value[t] = there ? __ldg(key_row + (TOKENS_PER_BLOCK + t) * row_words) : zero_word();
-        }
+        const u32 token = done + group_token;
+        load_rows(value, first_value, offset, row_bytes, token, split_tokens);
+        float scores[Heads][GROUP_TOKENS];
+        score_tokens<Heads>(scores, query, key);
+        offset += ROUND_TOKENS / TOKENS_PER_BLOCK * block_bytes;
+        load_rows(key, first_key, offset, row_bytes, token + ROUND_TOKENS, split_tokens);
 #ifdef GPU_VALIDATE_BREAK_TAIL_MASK
         const bool mine = true;
 #else
-        const bool mine = done + group_token + lane / 4u < split_tokens;
+        const bool mine = token + lane / 4u < split_tokens;
 #endif
-        take_tokens<Heads>(running, query, key, value, mine, lane);
-        key_row += ROUND_TOKENS / TOKENS_PER_BLOCK * block_words;
+        take_tokens<Heads>(running, scores, value, mine, lane);
     }
     const u64 heads = (u64)kv_heads * Group;
     const u64 first_slot = (request * heads + first_head) * gridDim.y + blockIdx.y;
@@ -301,12 +319,19 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_combine_fp32(con
                                                 partial_stats);                                                        \
     }
 
+// Four heads want about 128 registers; the compiler needs a few more from sm_100 on.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define FOUR_HEAD_BLOCKS 3
+#else
+#define FOUR_HEAD_BLOCKS 4
+#endif
+
 ATTENTION(128, 1, 1, 6)
-ATTENTION(128, 4, 4, 4)
+ATTENTION(128, 4, 4, FOUR_HEAD_BLOCKS)
 ATTENTION(128, 5, 5, 3)
-ATTENTION(128, 7, 4, 4)
-ATTENTION(128, 8, 4, 4)
-ATTENTION(128, 16, 4, 4)
+ATTENTION(128, 7, 4, FOUR_HEAD_BLOCKS)
+ATTENTION(128, 8, 4, FOUR_HEAD_BLOCKS)
+ATTENTION(128, 16, 4, FOUR_HEAD_BLOCKS)
 ATTENTION(96, 1, 1, 6)
 ATTENTION(64, 1, 1, 6)
-ATTENTION(64, 4, 4, 4)
+ATTENTION(64, 4, 4, FOUR_HEAD_BLOCKS)

@@ -96,7 +96,7 @@ def kernels_in(log):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--lib", metavar="DIR")
-    arguments.add_argument("--arch", nargs="+", default=["sm_80", "sm_86", "sm_90", "sm_100"])
+    arguments.add_argument("--arch", nargs="+", default=["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
     arguments.add_argument("--markdown", action="store_true")
     given = arguments.parse_args()
     nvrtc, path = load(given.lib)
@@ -108,6 +108,7 @@ def main():
         print(f"{arch}: not supported by this NVRTC, left out", file=sys.stderr)
     print(f"NVRTC {major.value}.{minor.value} from {path}", file=sys.stderr)
 
+    sys.stderr.flush()
     rows, bad = {}, []
     for source in sorted(path.name for path in FOLDER.glob("*.cu") if path.name != PRELUDE):
         for arch in archs:

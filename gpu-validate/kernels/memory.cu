@@ -8,6 +8,8 @@ __device__ __forceinline__ u64 mix(u64 z) {
     return z ^ (z >> 31);
 }
 
+#define GOLDEN 0x9e3779b97f4a7c15ull // 2^64 over the golden ratio: SplitMix64's odd increment
+
 __device__ __forceinline__ u64 global_thread() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ u64 all_threads() { return (u64)gridDim.x * blockDim.x; }
 
@@ -23,7 +25,7 @@ extern "C" __global__ __launch_bounds__(256) void fill_random(bf16 *out, u64 cou
     const float step = scale * (1.0f / 65536.0f);
     const u64 words = (count + 3) / 4;
     for (u64 word = global_thread(); word < words; word += all_threads()) {
-        const u64 bits = mix(seed + (word + 1) * 0x9e3779b97f4a7c15ull);
+        const u64 bits = mix(seed + (word + 1) * GOLDEN);
         const u64 four = random_bf16(bits, step) | (random_bf16(bits >> 16, step) << 16) |
                          (random_bf16(bits >> 32, step) << 32) | (random_bf16(bits >> 48, step) << 48);
         if (4 * word + 4 <= count) {
@@ -53,15 +55,19 @@ extern "C" __global__ __launch_bounds__(256) void checksum(const uint4 *data, u6
     const u64 chunks = (words + CHUNK_WORDS - 1) / CHUNK_WORDS;
     for (u64 chunk = global_thread() / 32; chunk < chunks; chunk += all_threads() / 32) {
         const u64 first = chunk * CHUNK_WORDS;
+        uint4 word[CHUNK_WORDS / 32];
+#pragma unroll
+        for (u32 i = 0; i < CHUNK_WORDS / 32; i++) {
+            const u64 at = first + 32 * i + lane;
+            word[i] = data[at < words ? at : first];
+        }
         u64 sum = 0;
 #pragma unroll
-        for (u32 i = 0; i < CHUNK_WORDS; i += 32) {
-            if (first + i + lane < words) {
-                const uint4 word = data[first + i + lane];
-                const u64 index = 2 * (u64)(i + lane) + 1;
-                sum += mix(((u64)word.x | ((u64)word.y << 32)) + index * 0x9e3779b97f4a7c15ull);
-                sum += mix(((u64)word.z | ((u64)word.w << 32)) + (index + 1) * 0x9e3779b97f4a7c15ull);
-            }
+        for (u32 i = 0; i < CHUNK_WORDS / 32; i++) {
+            const u64 index = 2 * (u64)(32 * i + lane) + 1;
+            const u64 low = mix(((u64)word[i].x | ((u64)word[i].y << 32)) + index * GOLDEN);
+            const u64 high = mix(((u64)word[i].z | ((u64)word[i].w << 32)) + (index + 1) * GOLDEN);
+            sum += first + 32 * i + lane < words ? low + high : 0;
         }
 #pragma unroll
         for (int distance = 16; distance > 0; distance >>= 1) {
@@ -80,16 +86,21 @@ extern "C" __global__ __launch_bounds__(256) void checksum(const uint4 *data, u6
 extern "C" __global__ __launch_bounds__(256) void read_only(const uint4 *data, u64 words, u32 *sinks) {
     const u64 stride = all_threads();
     u32 folded = 0;
-    for (u64 i = global_thread(); i < words; i += WORDS_IN_FLIGHT * stride) {
+    u64 i = global_thread();
+    for (; i + (WORDS_IN_FLIGHT - 1) * stride < words; i += WORDS_IN_FLIGHT * stride) {
         uint4 word[WORDS_IN_FLIGHT];
 #pragma unroll
         for (int k = 0; k < WORDS_IN_FLIGHT; k++) {
-            word[k] = i + k * stride < words ? __ldcs(data + i + k * stride) : zero_word();
+            word[k] = __ldcs(data + i + k * stride);
         }
 #pragma unroll
         for (int k = 0; k < WORDS_IN_FLIGHT; k++) {
             folded ^= word[k].x ^ word[k].y ^ word[k].z ^ word[k].w;
         }
+    }
+    for (; i < words; i += stride) {
+        const uint4 word = __ldcs(data + i);
+        folded ^= word.x ^ word.y ^ word.z ^ word.w;
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance >>= 1) {
