@@ -121,7 +121,7 @@ __device__ __forceinline__ void load_query(float (&query)[Heads][8], const bf16 
 #pragma unroll
     for (int h = 0; h < Heads; h++) {
         uint4 word = zero_word();
-        if (h < heads_here && lane * 8 < HeadDim) {
+        if ((u32)h < heads_here && lane * 8 < HeadDim) {
             word = *reinterpret_cast<const uint4 *>(row + (first_head + h) * HeadDim + lane * 8);
         }
         unpack_eight(word, query[h]);
@@ -172,10 +172,10 @@ __device__ __forceinline__ void write_split(const Running<Heads> &running, u32 h
             value += threadIdx.x < HeadDim ? values[g][h][threadIdx.x] * correction : 0.0f;
         }
         const u64 slot = first_slot + (u64)h * splits;
-        if (h < heads_here && threadIdx.x < HeadDim) {
+        if ((u32)h < heads_here && threadIdx.x < HeadDim) {
             partial_values[slot * HeadDim + threadIdx.x] = value;
         }
-        if (h < heads_here && threadIdx.x == 0) {
+        if ((u32)h < heads_here && threadIdx.x == 0) {
             partial_stats[slot * 2] = largest;
             partial_stats[slot * 2 + 1] = sum;
         }
