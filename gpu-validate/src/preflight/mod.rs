@@ -213,7 +213,13 @@ fn is_library(part: Part) -> bool {
     matches!(part, Part::DriverLibrary | Part::Nvrtc | Part::Cublas | Part::Nvml)
 }
 
-/// The table of `gpu-validate preflight`.
+impl Preflight {
+    /// The table of `gpu-validate preflight`, with a line's end.
+    pub fn table(&self) -> String {
+        format!("{self}\n")
+    }
+}
+
 impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.findings.iter().map(|finding| finding.part.title().len()).max().unwrap_or(0);

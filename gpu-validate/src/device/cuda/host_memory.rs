@@ -65,9 +65,9 @@ impl HostPool {
         HostPool { free: Vec::new(), limit, held: 0, node: cpus, placement }
     }
 
-    /// The most bytes it gives.
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
+    /// Whether memory is first touched near the GPU.
+    pub(super) fn is_placed(&self) -> bool {
+        self.node.is_some()
     }
 
     /// `bytes` bytes or more, kept from before or new.

@@ -115,7 +115,7 @@ impl Products {
                 bf16,
                 out,
                 cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DFALT,
             )
         };
         if status != cublasStatus_t::CUBLAS_STATUS_SUCCESS {
