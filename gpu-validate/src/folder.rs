@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/profile.json          the hardware profile, at the end
 //!     report.md, plots/     for people, at the end
+//!     fits.json             every fit's residuals
 //!     environment.json      what was there before anything ran
 //!     groups/E1.json …      each experiment's rows, as it ends
 //!     samples.csv           every timed sample, appended group by group
@@ -20,8 +21,9 @@ use serde::Serialize;
 use crate::session::SampleRow;
 
 /// Everything a run may leave: what `--force` takes away.
-const LEFT_BY_A_RUN: [&str; 8] = [
+const LEFT_BY_A_RUN: [&str; 9] = [
     "profile.json",
+    "fits.json",
     "report.md",
     "environment.json",
     "samples.csv",

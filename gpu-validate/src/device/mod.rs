@@ -12,6 +12,7 @@
 
 pub mod cuda;
 pub mod environment;
+pub mod host;
 mod memory;
 mod queue;
 mod sizes;

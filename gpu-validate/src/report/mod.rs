@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     pub warnings: &'a [String],
     /// What the second arm (one copy stream per request) says; empty if it was not run.
     pub second_arm: &'a [String],
+    /// One line per fit, and what the fits assumed; empty if nothing was fitted.
+    pub fits: &'a [String],
 }
 
 /// A file of the report: name within the run's folder, and text.

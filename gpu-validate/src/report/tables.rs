@@ -20,6 +20,7 @@ pub fn markdown(subject: &Subject<'_>, figures: &[&str]) -> String {
     link(&mut text, subject.profile);
     compute(&mut text, subject.profile);
     contention(&mut text, subject.profile);
+    fits(&mut text, subject);
     validation(&mut text, subject);
     checks(&mut text, subject.profile);
     gaps(&mut text, subject);
@@ -256,6 +257,17 @@ fn contention(text: &mut String, profile: &HardwareProfile) {
     );
     for (key, factor) in contention.compute_slowdown.iter().chain(&contention.copy_slowdown) {
         let _ = writeln!(text, "| {} | {:.3} |", key.replace('|', " by "), factor.get());
+    }
+    let _ = writeln!(text);
+}
+
+fn fits(text: &mut String, subject: &Subject<'_>) {
+    if subject.fits.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "## Fits\n\nErrors are relative; every residual is in `fits.json`.\n");
+    for line in subject.fits {
+        let _ = writeln!(text, "* {line}");
     }
     let _ = writeln!(text);
 }
