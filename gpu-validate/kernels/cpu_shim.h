@@ -60,6 +60,11 @@ template <typename T> inline T shim_shuffle_indexed(int line, unsigned int mask,
 template <typename T> inline T __ldg(const T *address) { return *address; }
 template <typename T> inline T __ldcs(const T *address) { return *address; }
 template <typename T> inline void __stcs(T *address, T value) { *address = value; }
+inline unsigned int atomicXor(unsigned int *address, unsigned int value) {
+    const unsigned int old = *address;
+    *address = old ^ value;
+    return old;
+}
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 inline float __expf(float value) { return std::exp(value); }
 using std::fmaxf;

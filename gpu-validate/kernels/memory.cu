@@ -81,9 +81,9 @@ extern "C" __global__ __launch_bounds__(256) void checksum(const uint4 *data, u6
 
 #define WORDS_IN_FLIGHT 8
 
-// Reads every 16-byte word once and leaves, per warp, the exclusive or of the 32-bit words it read: the xor of all
-// `sinks` is the xor of the buffer, so no load can be left out.
-extern "C" __global__ __launch_bounds__(256) void read_only(const uint4 *data, u64 words, u32 *sinks) {
+// Reads every 16-byte word once and folds the exclusive or of all 32-bit words into `sink`, so no load can be left
+// out; xor commutes, so the order of the warps does not matter. The caller zeroes `sink` to read a meaning into it.
+extern "C" __global__ __launch_bounds__(256) void read_only(const uint4 *data, u64 words, u32 *sink) {
     const u64 stride = all_threads();
     u32 folded = 0;
     u64 i = global_thread();
@@ -107,7 +107,7 @@ extern "C" __global__ __launch_bounds__(256) void read_only(const uint4 *data, u
         folded ^= __shfl_xor_sync(ALL_LANES, folded, distance);
     }
     if (threadIdx.x % 32 == 0) {
-        sinks[global_thread() / 32] = folded;
+        atomicXor(sink, folded);
     }
 }
 

@@ -15,6 +15,8 @@
 
 pub mod sample;
 
+pub mod kernels;
+
 pub mod device;
 
 pub mod preflight;
