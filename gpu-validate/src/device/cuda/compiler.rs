@@ -12,6 +12,7 @@ use cudarc::nvrtc::sys::{self, nvrtcResult};
 
 use super::driver::without_panic;
 use crate::device::DeviceError;
+use crate::kernels::source;
 
 /// Every symbol that is called.
 const NEEDED: [&str; 9] = [
@@ -61,26 +62,26 @@ impl Compiler {
         })
     }
 
-    /// Whether it can compile for compute capability `arch`, for example 90; `true` where it cannot tell.
-    pub fn supports(&self, arch: u32) -> bool {
-        self.archs.is_empty() || self.archs.contains(&arch)
+    /// Whether it can compile for compute capability `arch`; `true` where it cannot tell.
+    pub fn supports(&self, arch: (u32, u32)) -> bool {
+        self.archs.is_empty() || self.archs.contains(&(10 * arch.0 + arch.1))
     }
 
-    /// Compiles one source for compute capability `arch`.
+    /// Compiles one source for compute capability `arch`, (major, minor).
     ///
     /// # Errors
     /// With the compiler's own lines, if it refuses the source.
     pub fn compile(
         &self,
         name: &str,
-        source: &str,
-        arch: u32,
+        text: &str,
+        arch: (u32, u32),
         options: &[&str],
     ) -> Result<Compiled, DeviceError> {
-        let what = format!("compiling {name} for sm_{arch}");
+        let what = format!("compiling {name} for {}", source::arch(arch.0, arch.1));
         without_panic(&what, || {
-            let program = Program::new(name, source)?;
-            let architecture = format!("--gpu-architecture=sm_{arch}");
+            let program = Program::new(name, text)?;
+            let architecture = format!("--gpu-architecture={}", source::arch(arch.0, arch.1));
             let options: Vec<CString> =
                 [architecture.as_str()].iter().chain(options).map(|option| c_string(option)).collect();
             let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();

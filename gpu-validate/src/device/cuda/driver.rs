@@ -13,6 +13,7 @@ use std::ptr;
 use cudarc::driver::sys::{self, CUresult};
 
 use crate::device::DeviceError;
+use crate::kernels::{Argument, Launch};
 
 /// Every symbol that is called without asking first.
 const NEEDED: [&str; 42] = [
@@ -70,7 +71,6 @@ type ParameterInfo = unsafe extern "C" fn(sys::CUfunction, usize, *mut usize, *m
 /// The driver with one GPU's primary context current on this thread.
 pub(super) struct Driver {
     device: sys::CUdevice,
-    context: sys::CUcontext,
     elapsed_time: ElapsedTime,
     load_function: Option<LoadFunction>,
     parameter_info: Option<ParameterInfo>,
@@ -108,47 +108,6 @@ pub(super) enum Pinning {
     Cached,
     /// Write-combined.
     WriteCombined,
-}
-
-/// How many threads a kernel is launched with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Blocks in x, y and z.
-    pub(super) grid: [u32; 3],
-    /// Threads of a block in x, y and z.
-    pub(super) block: [u32; 3],
-    /// Dynamic shared memory of a block, in bytes.
-    pub(super) shared_bytes: u32,
-}
-
-/// One argument of a kernel, by value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Argument {
-    /// A 32-bit word.
-    U32(u32),
-    /// A 64-bit word.
-    U64(u64),
-    /// A single-precision number.
-    F32(f32),
-    /// An address that the GPU can reach; 0 is none.
-    Address(u64),
-}
-
-impl Argument {
-    fn address(&self) -> *mut c_void {
-        match self {
-            Argument::U32(value) => ptr::from_ref(value).cast_mut().cast(),
-            Argument::F32(value) => ptr::from_ref(value).cast_mut().cast(),
-            Argument::U64(value) | Argument::Address(value) => ptr::from_ref(value).cast_mut().cast(),
-        }
-    }
-
-    const fn bytes(&self) -> usize {
-        match self {
-            Argument::U32(_) | Argument::F32(_) => 4,
-            Argument::U64(_) | Argument::Address(_) => 8,
-        }
-    }
 }
 
 /// `Ok` for success; the call, the code's name and its text otherwise.
@@ -223,7 +182,6 @@ impl Driver {
             }
             Ok(Driver {
                 device,
-                context,
                 elapsed_time,
                 load_function: symbol("cuFuncLoad"),
                 parameter_info: symbol("cuFuncGetParamInfo"),
@@ -577,29 +535,27 @@ impl Driver {
         }
     }
 
-    /// Submits a kernel. `arguments` must be the kernel's own, in order; their addresses must be reachable.
+    /// Submits a kernel. Its arguments must be the kernel's own, in order; their addresses must be reachable.
     pub(super) fn launch(
         &self,
         stream: RawStream,
         function: RawFunction,
-        name: &str,
-        shape: Shape,
-        arguments: &[Argument],
+        launch: &Launch,
     ) -> Result<(), DeviceError> {
-        let mut addresses: Vec<*mut c_void> = arguments.iter().map(Argument::address).collect();
-        let [grid, block] = [shape.grid, shape.block];
+        let mut addresses: Vec<*mut c_void> = launch.arguments.iter().map(address_of).collect();
+        let [x, y, z] = launch.grid;
         // SAFETY: each address is of an argument that outlives the call, which copies them; that they are the kernel's
-        // own in number and size is checked when kernels are loaded, where the driver can tell.
+        // own in number and size was compared before its first launch, where the driver can tell.
         let result = unsafe {
             sys::cuLaunchKernel(
                 function.0,
-                grid[0],
-                grid[1],
-                grid[2],
-                block[0],
-                block[1],
-                block[2],
-                shape.shared_bytes,
+                x,
+                y,
+                z,
+                launch.block,
+                1,
+                1,
+                0,
                 stream.0,
                 addresses.as_mut_ptr(),
                 ptr::null_mut(),
@@ -608,13 +564,27 @@ impl Driver {
         if result == CUresult::CUDA_SUCCESS {
             return Ok(());
         }
-        check(format!("cuLaunchKernel({name}, grid {grid:?}, block {block:?})"), result)
+        let Launch { kernel, grid, block, .. } = launch;
+        check(format!("cuLaunchKernel({kernel}, grid {grid:?}, block {block})"), result)
+    }
+}
+
+/// Where an argument's value lies: the driver reads as many bytes from there as the kernel declares.
+fn address_of(argument: &Argument) -> *mut c_void {
+    match argument {
+        Argument::U32(value) => ptr::from_ref(value).cast_mut().cast(),
+        Argument::F32(value) => ptr::from_ref(value).cast_mut().cast(),
+        Argument::U64(value) | Argument::Pointer(value) => ptr::from_ref(value).cast_mut().cast(),
     }
 }
 
 /// Sizes of arguments, in bytes.
 pub(super) fn argument_bytes(arguments: &[Argument]) -> Vec<usize> {
-    arguments.iter().map(Argument::bytes).collect()
+    let bytes = |argument: &Argument| match argument {
+        Argument::U32(_) | Argument::F32(_) => 4,
+        Argument::U64(_) | Argument::Pointer(_) => 8,
+    };
+    arguments.iter().map(bytes).collect()
 }
 
 impl Drop for Driver {
@@ -624,6 +594,5 @@ impl Drop for Driver {
             let _ = sys::cuCtxSetCurrent(ptr::null_mut());
             let _ = sys::cuDevicePrimaryCtxRelease_v2(self.device);
         }
-        let _ = self.context;
     }
 }

@@ -1,6 +1,7 @@
 //! Fills host memory with what `kernels/memory.cu` writes on the GPU, bit for bit, on all CPUs.
 
 use crate::device::FillWith;
+use crate::kernels::reference::{mix, to_bf16};
 
 /// 2⁶⁴ over the golden ratio: the increment of SplitMix64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -37,33 +38,22 @@ fn four_random(seed: u64, word: u64, scale: f32) -> u64 {
     let step = scale * (1.0 / 65_536.0);
     let value = |i: u32| {
         let odd = 2 * i32::from((bits >> (16 * i)) as u16 as i16) + 1;
-        u64::from(bf16_from_float(odd as f32 * step)) << (16 * i)
+        u64::from(to_bf16(odd as f32 * step)) << (16 * i)
     };
     value(0) | value(1) | value(2) | value(3)
-}
-
-/// Stafford's mix 13 of a 64-bit counter (the finaliser of SplitMix64, Steele et al. 2014).
-const fn mix(counter: u64) -> u64 {
-    let mixed = (counter ^ (counter >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// Round to nearest, ties to even; the values here are finite.
-const fn bf16_from_float(value: f32) -> u16 {
-    let bits = value.to_bits();
-    (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::reference::random_bf16;
 
     #[test]
-    fn the_first_random_value_is_what_its_definition_gives() {
-        // SplitMix64 from state 0 begins with e220a8397b1dcdaf; cdaf is −12,881: (2·−12,881 + 1)/65,536 = −0.39308;
-        // bf16 has steps of 2⁻⁹ there: −201/512 = 0xbec9.
-        assert_eq!(four_random(0, 0, 1.0) & 0xffff, 0xbec9);
+    fn every_element_is_that_of_the_kernels_reference() {
+        let mut bytes = vec![0; 2 * 1001]; // the last word is cut
+        fill(&mut bytes, FillWith::Random { seed: 11, scale: 0.25 });
+        let values = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair));
+        assert!(values.eq((0..1001).map(|index| random_bf16(11, index, 0.25))));
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl Affinity {
         // SAFETY: a set of CPUs is plain bits, all zero is an empty one; sizes are those of the locals; CPU numbers
         // past the set are left out.
         unsafe {
-            let size = std::mem::size_of::<libc::cpu_set_t>();
+            let size = size_of::<libc::cpu_set_t>();
             let mut before: libc::cpu_set_t = std::mem::zeroed();
             if libc::sched_getaffinity(0, size, &mut before) != 0 {
                 return None;
@@ -248,7 +248,7 @@ impl Affinity {
 impl Drop for Affinity {
     fn drop(&mut self) {
         // SAFETY: the set was filled by the kernel.
-        unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &self.before) };
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.before) };
     }
 }
 

@@ -5,13 +5,11 @@
 
 use super::driver::{Driver, Pinning};
 use crate::device::{DeviceError, LATCH_LIMIT_S};
+use crate::kernels::memory::HOLD_RAN_OUT;
 
 /// Memory of one latch: its two words lie on cache lines of their own.
 const BYTES: u64 = 4096;
 const OUTCOME_AT: usize = 128;
-
-/// What the kernel writes when it gave up.
-const RAN_OUT: u32 = 2;
 
 /// One latch.
 pub(super) struct LatchWords {
@@ -40,7 +38,7 @@ impl LatchWords {
 
     /// Lets go. Answers an error if the latch had opened by itself before.
     pub(super) fn release(&mut self, hint: Option<&str>) -> Result<(), DeviceError> {
-        let ran_out = self.read(OUTCOME_AT) == RAN_OUT;
+        let ran_out = self.read(OUTCOME_AT) == HOLD_RAN_OUT;
         self.write(0, 1);
         self.released = true;
         if !ran_out {

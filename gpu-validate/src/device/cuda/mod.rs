@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! library ─ opens the libraries            compiler ─ sources to machine code
-//! driver ── every driver call, checked     sources ─ what is compiled     launches ─ work as kernels and arguments
+//! driver ── every driver call, checked     kernels (outside of here) ─ what is compiled and how it is launched
 //! host_memory, latches, gather, tables ─ what handles stand for           submit, batch, products ─ running it
 //! facts, management ─ what the GPU and its machine are
 //! ```
@@ -24,11 +24,9 @@ mod gather;
 mod host_fill;
 mod host_memory;
 mod latches;
-mod launches;
 pub mod library;
 mod management;
 mod products;
-pub mod sources;
 mod submit;
 mod tables;
 
@@ -42,17 +40,22 @@ use driver::{Driver, RawEvent, RawFunction, RawGraph, RawModule, RawStream, with
 use gather::{Arena, GatherLists, not_while_capturing};
 use host_memory::{HostAllocation, HostPool};
 use latches::LatchWords;
-use launches::{TableAddresses, rope_turns};
 use management::Management;
 use products::Products;
-use sources::{AttentionKernel, OPTIONS, PLAIN_KERNELS, SOURCES};
 use tables::Table;
 
 use super::{
     Backend, CopyWork, Device, DeviceBuffer, DeviceError, DeviceSlice, Event, Facts, FillWith, Graph, HostBuffer,
-    HostMemory, HostSlice, KvRow, KvTable, Latch, Stream, Work, sizes,
+    HostMemory, HostSlice, KvRow, LATCH_LIMIT_S, KvTable, Latch, Stream, Work, sizes,
 };
+use crate::kernels::attention::VARIANTS;
+use crate::kernels::layer::rope_turns;
+use crate::kernels::memory::hold;
+use crate::kernels::source::{MOST_LOCAL_BYTES, OPTIONS, SOURCES};
 use crate::preflight::Preflight;
+
+/// Base of the rotary embedding: Llama-3's.
+const ROPE_BASE: f64 = 500_000.0;
 
 /// Why a latch may open by itself although nothing is wrong with the GPU.
 const FIRST_PRODUCT: &str = "the first product of a shape loads its kernel, which may wait for the device: run it once \
@@ -69,7 +72,8 @@ struct Kernel {
 
 struct TableEntry {
     rows: Vec<KvRow>,
-    at: TableAddresses,
+    bases: u64,
+    tokens: u64,
 }
 
 /// A capture that is going on, or that had to be given up.
@@ -82,8 +86,7 @@ struct Capture {
 pub struct CudaDevice {
     driver: Driver,
     modules: Vec<RawModule>,
-    kernels: BTreeMap<String, Kernel>,
-    attention: Vec<AttentionKernel>,
+    kernels: BTreeMap<&'static str, Kernel>,
     products: Products,
     management: Option<Management>,
     facts: Facts,
@@ -91,9 +94,8 @@ pub struct CudaDevice {
     pool: HostPool,
     arena: Arena,
     lists: GatherLists,
-    /// Rotations per position, by `head_dim`; with `scratch` in memory of their own.
+    /// Where rotations per position lie, by `head_dim`.
     turns: BTreeMap<u32, u64>,
-    scratch: u64,
     memory: Table<Memory>,
     host: Table<HostAllocation>,
     streams: Table<RawStream>,
@@ -123,13 +125,8 @@ impl CudaDevice {
         let driver = Driver::open(gpu as u32)?;
         let compiler = Compiler::open()?;
         let products = Products::open(&driver)?;
-        let attention = sources::attention_kernels();
-        let (modules, kernels) = load_kernels(&driver, &compiler, &attention)?;
-        let (turns, arena) = (upload_turns(&driver, &attention)?, Arena::new(&driver)?);
-        let sm_count = driver
-            .attribute(cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-            .unwrap_or(1);
-        let scratch = driver.alloc(CudaDevice::scratch_bytes(sm_count.max(1)))?;
+        let (modules, kernels) = load_kernels(&driver, &compiler)?;
+        let (turns, arena) = (upload_turns(&driver)?, Arena::new(&driver)?);
         let facts_from =
             facts::Sources { driver: &driver, found, nvrtc: &compiler.version, cublas: &products.version };
         let (mut facts, management) = facts::gather(&facts_from, facts::host_memory_limit())?;
@@ -141,7 +138,6 @@ impl CudaDevice {
             driver,
             modules,
             kernels,
-            attention,
             products,
             management,
             facts,
@@ -150,7 +146,6 @@ impl CudaDevice {
             arena,
             lists: GatherLists::new(),
             turns,
-            scratch,
             memory: Table::new("device buffer"),
             host: Table::new("host buffer"),
             streams: Table::new("stream"),
@@ -227,43 +222,35 @@ impl CudaDevice {
 fn load_kernels(
     driver: &Driver,
     compiler: &Compiler,
-    attention: &[AttentionKernel],
-) -> Result<(Vec<RawModule>, BTreeMap<String, Kernel>), DeviceError> {
-    let (major, minor) = facts::compute_capability(driver).unwrap_or((0, 0));
-    let mut modules = Vec::new();
+) -> Result<(Vec<RawModule>, BTreeMap<&'static str, Kernel>), DeviceError> {
+    let arch = facts::compute_capability(driver).ok_or_else(|| DeviceError::Failed {
+        what: "compiling kernels".to_owned(),
+        message: "the driver does not tell the GPU's compute capability".to_owned(),
+    })?;
+    let (mut modules, mut kernels) = (Vec::new(), BTreeMap::new());
     for source in SOURCES {
-        let compiled = compiler.compile(source.name, &source.text(), 10 * major + minor, &OPTIONS)?;
-        modules.push(driver.load_module(source.name, &compiled.machine_code)?);
-    }
-    let mut kernels = BTreeMap::new();
-    for name in PLAIN_KERNELS.iter().copied().chain(attention.iter().map(|kernel| kernel.name.as_str())) {
-        let function = find(driver, &modules, name)?;
-        let local_bytes = driver.local_bytes(function)?;
-        if local_bytes > 0 {
-            let message = format!("it takes {local_bytes} bytes of local memory per thread; expected 0 (no spills)");
-            return Err(DeviceError::Failed { what: format!("kernel {name}"), message });
+        let compiled = compiler.compile(source.name, source.text, arch, &OPTIONS)?;
+        let module = driver.load_module(source.name, &compiled.machine_code)?;
+        modules.push(module);
+        for name in source.kernels {
+            let function = driver.function(module, name)?;
+            let local_bytes = driver.local_bytes(function)?;
+            if local_bytes > MOST_LOCAL_BYTES {
+                let message = format!("it takes {local_bytes} bytes of local memory per thread; expected 0 (no spills)");
+                return Err(DeviceError::Failed { what: format!("kernel {name}"), message });
+            }
+            kernels.insert(*name, Kernel { function, compared: false });
         }
-        kernels.insert(name.to_owned(), Kernel { function, compared: false });
     }
     Ok((modules, kernels))
 }
 
-fn find(driver: &Driver, modules: &[RawModule], name: &str) -> Result<RawFunction, DeviceError> {
-    let mut last = Err(DeviceError::Failed { what: name.to_owned(), message: "no module was loaded".to_owned() });
-    for module in modules {
-        last = driver.function(*module, name);
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
-}
-
-fn upload_turns(driver: &Driver, attention: &[AttentionKernel]) -> Result<BTreeMap<u32, u64>, DeviceError> {
+fn upload_turns(driver: &Driver) -> Result<BTreeMap<u32, u64>, DeviceError> {
     let mut turns = BTreeMap::new();
-    for head_dim in attention.iter().map(|kernel| kernel.head_dim) {
+    for head_dim in VARIANTS.map(|variant| variant.head_dim) {
         if !turns.contains_key(&head_dim) {
-            let bytes: Vec<u8> = rope_turns(head_dim).iter().flat_map(|turn| turn.to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                rope_turns(head_dim, ROPE_BASE).iter().flat_map(|turn| turn.to_le_bytes()).collect();
             let address = driver.alloc(bytes.len() as u64)?;
             driver.write(address, &bytes)?;
             turns.insert(head_dim, address);
@@ -370,8 +357,8 @@ impl Device for CudaDevice {
         let bytes: Vec<u8> = addresses.chain(tokens).collect();
         let bases = self.arena.take(&self.driver, bytes.len() as u64, false)?;
         self.driver.write(bases, &bytes)?;
-        let at = TableAddresses { bases, tokens: bases + 8 * rows.len() as u64 };
-        Ok(KvTable(self.tables.add(TableEntry { rows: rows.to_vec(), at })))
+        let tokens = bases + 8 * rows.len() as u64;
+        Ok(KvTable(self.tables.add(TableEntry { rows: rows.to_vec(), bases, tokens })))
     }
 
     fn submit(&mut self, stream: Stream, work: &Work) -> Result<(), DeviceError> {
@@ -398,7 +385,8 @@ impl Device for CudaDevice {
     fn hold(&mut self, stream: Stream, latch: Latch) -> Result<(), DeviceError> {
         self.refuse_while_capturing("holding a stream")?;
         let (gate, outcome) = self.latches.get(latch.0).addresses();
-        self.launch(self.raw(stream), launches::hold(gate, outcome))?;
+        let limit_ns = (LATCH_LIMIT_S * 1e9) as u64;
+        self.launch(self.raw(stream), &hold(gate, outcome, limit_ns))?;
         self.held = true;
         self.first_behind_latch = false;
         Ok(())

@@ -1,20 +1,31 @@
 //! Runs work and copies on the GPU: slices become addresses, work becomes kernels, copies become calls.
 
+use super::CudaDevice;
 use super::batch::{self, Pieces};
 use super::driver::{RawStream, argument_bytes};
-use super::launches::{
-    self, AttentionAddresses, Launch, NormAddresses, TableAddresses, address, read_only_scratch_bytes,
-};
 use super::products::ProductAddresses;
-use super::CudaDevice;
 use crate::device::{
-    AttentionWork, CopyApi, CopyWork, DeviceError, DeviceSlice, Direction, GemmWork, KvTable, RopeWork, Work, sizes,
+    AttentionShape, AttentionWork, CopyApi, CopyWork, DeviceError, DeviceSlice, Direction, FillWith, GemmWork,
+    NormWork, RopeWork, Work, sizes,
 };
+use crate::kernels::attention::{Attention, Heads, Splits};
+use crate::kernels::layer::{KvAppend, RmsNorm, Rope, SiluMul};
+use crate::kernels::{Launch, memory};
+
+/// Added to the mean square: Llama-3's.
+const NORM_EPSILON: f32 = 1e-5;
 
 impl CudaDevice {
     /// Where a slice lies.
     pub(super) fn place(&self, slice: DeviceSlice) -> u64 {
-        address(self.memory.get(slice.buffer().id()).address, slice)
+        self.memory.get(slice.buffer().id()).address + slice.offset()
+    }
+
+    /// Where a slice lies that kernels read in words of 16 bytes.
+    fn words(&self, slice: DeviceSlice) -> u64 {
+        let address = self.place(slice);
+        assert_words(address);
+        address
     }
 
     /// Submits a kernel, or several.
@@ -23,47 +34,112 @@ impl CudaDevice {
         sizes::assert_sizes(work, rows.unwrap_or_default());
         let sm_count = self.facts.sm_count;
         match *work {
-            Work::Empty => self.launch(stream, launches::empty()),
-            Work::Spin { seconds } => self.launch(stream, launches::spin(seconds)),
+            Work::Empty => self.launch(stream, &memory::empty()),
+            Work::Spin { seconds } => self.launch(stream, &memory::spin((seconds * 1e9).round() as u64)),
             Work::Fill { to, .. } if to.bytes() == 0 => Ok(()),
-            Work::Fill { to, with } => {
-                self.launch(stream, launches::fill(self.place(to), to.bytes(), with, sm_count))
-            }
+            Work::Fill { to, with } => self.launch(stream, &self.fill(to, with)),
             Work::Checksum { of, into } => {
-                self.launch(stream, launches::checksum(self.place(of), of.bytes(), self.place(into), sm_count))
+                let launch = memory::checksum(self.words(of), of.bytes(), self.place(into), sm_count);
+                self.launch(stream, &launch)
             }
             Work::ReadOnly { of, into } => {
-                let (of_at, into) = (self.place(of), self.place(into));
-                let [read, fold] = launches::read_only(of_at, of.bytes(), self.scratch, into, sm_count);
-                self.launch(stream, read)?;
-                self.launch(stream, fold)
+                let launch = memory::read_only(self.words(of), of.bytes(), self.place(into), sm_count);
+                self.launch(stream, &launch)
             }
             Work::DeviceCopy { from, to } => {
                 self.driver.copy_within(stream, self.place(to), self.place(from), from.bytes())
             }
             Work::Gemm(gemm) => self.multiply(stream, &gemm),
-            Work::Norm(norm) => {
-                let delta = norm.delta.map_or(0, |delta| self.place(delta));
-                let [residual, weights, output] =
-                    [norm.residual, norm.weights, norm.output].map(|slice| self.place(slice));
-                let at = NormAddresses { residual, delta, weights, output };
-                self.launch(stream, launches::norm(&norm, &at))
+            Work::Norm(norm) => self.launch(stream, &self.norm(&norm)),
+            Work::Rope(rope) => self.launch(stream, &self.rotation(&rope)?),
+            Work::KvAppend(rope) => self.launch(stream, &self.append(&rope)?),
+            Work::Attention(attention) => {
+                let [split, combine] = self.attention(&attention)?;
+                self.launch(stream, &split)?;
+                self.launch(stream, &combine)
             }
-            Work::Rope(rope) => self.rotate(stream, &rope),
-            Work::KvAppend(rope) => {
-                let table = self.table(rope.table);
-                self.launch(stream, launches::kv_append(&rope, self.place(rope.qkv), table))
-            }
-            Work::Attention(attention) => self.attend(stream, &attention),
             Work::SiluMul { rows, width, gate_up, output } => {
-                let [gate_up, output] = [gate_up, output].map(|slice| self.place(slice));
-                self.launch(stream, launches::silu_mul(rows, width, gate_up, output))
+                let (gate_up, output) = (self.words(gate_up), self.words(output));
+                self.launch(stream, &SiluMul { rows, width, gate_up, output }.launch())
             }
         }
     }
 
-    fn table(&self, table: KvTable) -> TableAddresses {
-        self.tables.get(table.0).at
+    /// In words of 16 bytes where the place allows it, so that a fill runs at the memory's full rate.
+    fn fill(&self, to: DeviceSlice, with: FillWith) -> Launch {
+        let (address, bytes, sm_count) = (self.place(to), to.bytes(), self.facts.sm_count);
+        match with {
+            FillWith::Random { seed, scale } => {
+                let aligned = address.is_multiple_of(8);
+                assert!(aligned, "Invariant: a random fill begins at a multiple of 8 bytes");
+                memory::fill_random(address, bytes / 2, seed, scale, sm_count)
+            }
+            FillWith::Word(word) if address.is_multiple_of(16) && bytes.is_multiple_of(16) => {
+                memory::write_only(address, bytes, word, sm_count)
+            }
+            FillWith::Word(word) => {
+                assert!(address.is_multiple_of(4), "Invariant: a fill begins at a multiple of 4 bytes");
+                memory::fill_word(address, bytes / 4, word, sm_count)
+            }
+        }
+    }
+
+    fn norm(&self, work: &NormWork) -> Launch {
+        let norm = RmsNorm {
+            rows: work.rows,
+            hidden: work.width,
+            residual: self.words(work.residual),
+            delta: work.delta.map(|delta| self.words(delta)),
+            weight: self.words(work.weights),
+            output: self.words(work.output),
+            epsilon: NORM_EPSILON,
+        };
+        norm.launch()
+    }
+
+    fn rotation(&self, work: &RopeWork) -> Result<Launch, DeviceError> {
+        let heads = heads_of(work.shape)?;
+        let turns = self.turns.get(&work.shape.head_dim).copied();
+        let rope = Rope {
+            heads,
+            batch: work.batch,
+            qkv: self.words(work.qkv),
+            row_stride: work.shape.qkv_width(),
+            token_counts: self.tables.get(work.table.0).tokens,
+            turns: turns.expect("Invariant: every size of heads with a kernel has its rotations"),
+        };
+        Ok(rope.launch())
+    }
+
+    fn append(&self, work: &RopeWork) -> Result<Launch, DeviceError> {
+        let table = self.tables.get(work.table.0);
+        let append = KvAppend {
+            heads: heads_of(work.shape)?,
+            batch: work.batch,
+            qkv: self.words(work.qkv),
+            row_stride: work.shape.qkv_width(),
+            kv_bases: table.bases,
+            token_counts: table.tokens,
+        };
+        Ok(append.launch())
+    }
+
+    /// The split pass and the one that combines. Contexts are cut in equal shares: what the other backends do.
+    fn attention(&self, work: &AttentionWork) -> Result<[Launch; 2], DeviceError> {
+        let (heads, table) = (heads_of(work.shape)?, self.tables.get(work.table.0));
+        let values = self.words(work.workspace);
+        let attention = Attention {
+            heads,
+            batch: work.batch,
+            splits: Splits { splits: work.splits, least_tokens: 0 },
+            q: self.words(work.qkv),
+            row_stride: work.shape.qkv_width(),
+            kv_bases: table.bases,
+            token_counts: table.tokens,
+            partial_values: values,
+            partial_stats: values + Attention::values_bytes(heads, work.batch, work.splits),
+        };
+        Ok([attention.launch(), attention.combine_bf16(self.place(work.output))])
     }
 
     fn multiply(&mut self, stream: RawStream, work: &GemmWork) -> Result<(), DeviceError> {
@@ -73,31 +149,9 @@ impl CudaDevice {
         self.products.submit(&self.driver, stream, work, ProductAddresses { weights, input, output })
     }
 
-    fn rotate(&mut self, stream: RawStream, work: &RopeWork) -> Result<(), DeviceError> {
-        let Some(turns) = self.turns.get(&work.shape.head_dim).copied() else {
-            return Err(unsupported("a rotary embedding", format!("head_dim {}", work.shape.head_dim)));
-        };
-        self.launch(stream, launches::rope(work, self.place(work.qkv), self.table(work.table), turns))
-    }
-
-    fn attend(&mut self, stream: RawStream, work: &AttentionWork) -> Result<(), DeviceError> {
-        let Some(kernel) = self.attention.iter().find(|kernel| kernel.fits(work.shape)) else {
-            let (group, head_dim) = (work.shape.group(), work.shape.head_dim);
-            return Err(unsupported("attention", format!("{group} query heads per KV head of {head_dim} elements")));
-        };
-        let at = AttentionAddresses {
-            qkv: self.place(work.qkv),
-            workspace: self.place(work.workspace),
-            output: self.place(work.output),
-        };
-        let [split, combine] = launches::attention(kernel, work, &at, self.table(work.table));
-        self.launch(stream, split)?;
-        self.launch(stream, combine)
-    }
-
-    /// Submits one kernel. At its first launch, its parameters are compared with what it is given.
-    pub(super) fn launch(&mut self, stream: RawStream, launch: Launch) -> Result<(), DeviceError> {
-        let kernel = self.kernels.get_mut(launch.kernel.as_str());
+    /// Submits one kernel. Before its first launch, its parameters are compared with what it is given.
+    pub(super) fn launch(&mut self, stream: RawStream, launch: &Launch) -> Result<(), DeviceError> {
+        let kernel = self.kernels.get_mut(launch.kernel);
         let kernel = kernel.unwrap_or_else(|| panic!("Invariant: kernel {} was loaded", launch.kernel));
         if !kernel.compared {
             let given = argument_bytes(&launch.arguments);
@@ -111,7 +165,7 @@ impl CudaDevice {
             }
             kernel.compared = true;
         }
-        self.driver.launch(stream, kernel.function, &launch.kernel, launch.shape, &launch.arguments)
+        self.driver.launch(stream, kernel.function, launch)
     }
 
     /// Submits copies.
@@ -148,7 +202,16 @@ impl CudaDevice {
         let words: Vec<u64> = pieces.from.iter().chain(&pieces.to).copied().chain(lengths).collect();
         let places = (&self.driver, &mut self.pool, &mut self.arena);
         let list = self.lists.place(places, stream, words, self.capture.is_some())?;
-        self.launch(stream, launches::gather(list, pieces.to.len() as u32, blocks))
+        let count = pieces.to.len() as u32;
+        let copy = memory::GatherCopy {
+            sources: list,
+            destinations: list + 8 * u64::from(count),
+            lengths: list + 16 * u64::from(count),
+            pieces: count,
+            parts: memory::gather_parts(count, work.bytes() / u64::from(count), blocks),
+            blocks,
+        };
+        self.launch(stream, &copy.launch())
     }
 
     /// Addresses of all pieces; on the host side the GPU's own for a kernel, the CPU's otherwise.
@@ -163,7 +226,7 @@ impl CudaDevice {
         let hosts = work.pieces.iter().map(|piece| host + piece.host_offset).collect::<Vec<_>>();
         let devices = work.pieces.iter().map(|piece| device + piece.device_offset).collect::<Vec<_>>();
         if by_kernel {
-            hosts.iter().zip(&devices).for_each(|(host, device)| launches::assert_gatherable(*host, *device));
+            hosts.iter().chain(&devices).for_each(|address| assert_words(*address));
         }
         let bytes = work.pieces.iter().map(|piece| piece.bytes as usize).collect();
         Ok(match work.direction {
@@ -171,13 +234,20 @@ impl CudaDevice {
             Direction::D2h => Pieces { to: hosts, from: devices, bytes },
         })
     }
+}
 
-    /// Scratch of the reading kernel, in bytes.
-    pub(super) fn scratch_bytes(sm_count: u32) -> u64 {
-        read_only_scratch_bytes(sm_count)
-    }
+/// The kernel of these heads.
+fn heads_of(shape: AttentionShape) -> Result<Heads, DeviceError> {
+    Heads::new(shape.heads, shape.kv_heads, shape.head_dim).ok_or_else(|| {
+        let AttentionShape { heads, kv_heads, head_dim } = shape;
+        unsupported("attention", format!("no kernel for {heads} heads, {kv_heads} KV heads of {head_dim} elements"))
+    })
+}
+
+fn assert_words(address: u64) {
+    assert!(address.is_multiple_of(16), "Invariant: kernels read 16-byte words from multiples of 16 bytes");
 }
 
 fn unsupported(what: &str, reason: String) -> DeviceError {
-    DeviceError::Unsupported { what: what.to_owned(), reason: format!("no kernel for it: {reason}") }
+    DeviceError::Unsupported { what: what.to_owned(), reason }
 }
