@@ -15,7 +15,11 @@
 
 pub mod sample;
 
+pub mod kernels;
+
 pub mod device;
+
+pub mod preflight;
 
 pub mod case;
 pub mod results;
