@@ -19,8 +19,6 @@ pub mod kernels;
 
 pub mod device;
 
-pub mod preflight;
-
 pub mod case;
 pub mod results;
 pub mod scale;
@@ -39,4 +37,5 @@ pub mod profile;
 pub mod validation;
 
 pub mod folder;
+pub mod preflight;
 pub mod report;
