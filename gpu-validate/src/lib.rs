@@ -19,6 +19,7 @@ pub mod kernels;
 
 pub mod device;
 
+pub mod kernel_check;
 pub mod preflight;
 
 pub mod case;
