@@ -39,3 +39,5 @@ pub mod validation;
 pub mod folder;
 pub mod preflight;
 pub mod report;
+
+pub mod kernel_check;
