@@ -23,4 +23,5 @@ pub mod results;
 pub mod scale;
 pub mod session;
 
+pub mod checks;
 pub mod full_step;
