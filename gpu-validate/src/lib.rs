@@ -29,6 +29,7 @@ pub mod experiments;
 
 pub mod decode;
 pub mod full_step;
+pub mod checks;
 
 pub mod fit;
 pub mod compare;
