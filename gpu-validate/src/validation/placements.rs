@@ -10,7 +10,7 @@ use orbitflow_sim::model::{Distance, LayerSet, ModelSpec, Placement};
 use orbitflow_sim::planner::{
     DEFAULT_NODE_CAP, Instance, PlanRequest, Scratch, WINDOWS, growth_blocks, search,
 };
-use orbitflow_sim::units::blocks_for_tokens;
+use orbitflow_sim::units::{Bytes, blocks_for_tokens};
 
 /// Which layers of which requests are offloaded, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,11 @@ pub(super) fn planner_instance(
 /// Σ context tokens.
 pub(super) fn total_tokens(contexts: &[u32]) -> u64 {
     contexts.iter().map(|&tokens| u64::from(tokens)).sum()
+}
+
+/// K and V of one layer of one request, in whole blocks.
+pub(super) fn kv_bytes(model: &ModelSpec, tokens: u32) -> Bytes {
+    model.block_bytes() * blocks_for_tokens(u64::from(tokens))
 }
 
 #[cfg(test)]
