@@ -25,4 +25,9 @@ pub mod session;
 
 pub mod full_step;
 
+pub mod fit;
+
+pub mod compare;
+pub mod profile;
+
 pub mod validation;

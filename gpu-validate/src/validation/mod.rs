@@ -42,3 +42,4 @@ pub use predictions::{
 pub use ranking::{Ranked, kendall_tau, regret};
 pub use run::{RunError, WARM_UPS, run};
 pub use targets::{TARGET_MEDIAN, TARGET_P95, TARGET_REGRET, enforce};
+pub use words::reasons_for_nulls;

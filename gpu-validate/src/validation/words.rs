@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use orbitflow_sim::cost::profile::Validation;
+
 use super::findings::Findings;
 use crate::case::CaseResult;
 
@@ -78,4 +80,60 @@ pub(super) fn sentences(findings: &Findings) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// Why something in a validation is null, by key path of the profile, for `profile::attach_validation`.
+pub fn reasons_for_nulls(validation: &Validation) -> Vec<(String, String)> {
+    let mut reasons: Vec<(String, String)> = (validation.cases.iter().enumerate())
+        .filter(|(_, case)| case.pred_s.affine.is_none())
+        .map(|(place, case)| {
+            let reason = format!("the profile has no line in tokens for {}", case.model);
+            (format!("validation.cases[{place}].pred_s.affine"), reason)
+        })
+        .collect();
+    let Some(summary) = &validation.summary else { return reasons };
+    let (no_case, no_order) = (
+        "no case of the fitted model was measured",
+        "no workload of the fitted model had enough placements measured",
+    );
+    let nulls = [
+        ("median_abs", summary.median_abs.is_none(), no_case),
+        ("p95_abs", summary.p95_abs.is_none(), no_case),
+        ("bias", summary.bias.is_none(), no_case),
+        ("kendall_tau", summary.kendall_tau.is_none(), no_order),
+        ("regret", summary.regret.is_none(), no_order),
+        ("heldout", summary.heldout.is_none(), "no case of the held-out model was measured"),
+    ];
+    let missing = nulls.into_iter().filter(|(_, missing, _)| *missing);
+    reasons.extend(missing.map(|(key, _, reason)| (format!("validation.summary.{key}"), reason.to_owned())));
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use orbitflow_sim::cost::{Verdict, check};
+
+    use super::*;
+    use crate::profile::attach_validation;
+    use crate::validation::placements::Rule;
+    use crate::validation::{summary, testing};
+
+    #[test]
+    fn every_null_of_a_validation_has_its_reason_and_the_profile_passes_its_check() {
+        let model = testing::model();
+        let mut one = testing::result(&testing::case(&model, &[320], Rule::None, 1), 1.0);
+        one.prediction.step_s.affine = None;
+        for results in [vec![], vec![one]] {
+            let mut profile = testing::profile(&model);
+            let validation = summary(&results, "abc");
+            let reasons = reasons_for_nulls(&validation);
+            attach_validation(&mut profile, validation, &reasons);
+            let failures: Vec<String> = check(&profile)
+                .into_iter()
+                .filter(|finding| finding.verdict == Verdict::Failure)
+                .map(|finding| finding.text)
+                .collect();
+            assert_eq!(failures, [""; 0]);
+        }
+    }
 }

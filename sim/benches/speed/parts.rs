@@ -49,7 +49,7 @@ pub fn pipeline() {
     pipeline_of("any, in order", CopyOrder::InOrder, none, &all);
     let contention = Contention::of_factors(1.2, 1.1).expect("two slowdowns");
     pipeline_of("any, contended", CopyOrder::ReadyFirst, contention, &all);
-    pipeline_of("both", CopyOrder::InOrder, contention, &all);
+    pipeline_of("same, in order", CopyOrder::InOrder, contention, &all);
 }
 
 fn pipeline_of(name: &str, order: CopyOrder, contention: Contention, distances: &[u32]) {
