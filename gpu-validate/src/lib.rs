@@ -15,11 +15,27 @@
 
 pub mod sample;
 
+pub mod kernels;
+
 pub mod device;
 
 pub mod case;
-pub mod experiments;
-pub mod measure;
 pub mod results;
 pub mod scale;
 pub mod session;
+
+pub mod measure;
+pub mod experiments;
+
+pub mod decode;
+pub mod full_step;
+
+pub mod fit;
+pub mod compare;
+pub mod profile;
+
+pub mod validation;
+
+pub mod folder;
+pub mod preflight;
+pub mod report;

@@ -1,7 +1,7 @@
 //! Whether the slices of a piece of work are as long as its shape says. A wrong size is a bug of the caller: it panics
 //! where the work is submitted, on every backend that asks here, and not in a worker or on a GPU.
 
-use super::{AttentionShape, AttentionWork, DeviceSlice, GemmWork, KvRow, NormWork, RopeWork, Work};
+use super::{AttentionShape, AttentionWork, DeviceSlice, GemmWork, KvRow, KvTable, NormWork, RopeWork, Work};
 
 /// Bytes of a checksum, and of the data it is of.
 const CHECKSUM_BYTES: u64 = 8;
@@ -42,6 +42,15 @@ pub(super) fn assert_sizes(work: &Work, rows: &[KvRow]) {
             holds("gate and up", *gate_up, 4 * elements);
             holds("the activation", *output, 2 * elements);
         }
+    }
+}
+
+/// The table that a piece of work uses.
+pub(super) fn table_of(work: &Work) -> Option<KvTable> {
+    match work {
+        Work::Rope(rope) | Work::KvAppend(rope) => Some(rope.table),
+        Work::Attention(attention) => Some(attention.table),
+        _ => None,
     }
 }
 

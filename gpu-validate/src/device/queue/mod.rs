@@ -6,44 +6,13 @@
 //! waits for one of several engines keeps the others from later tasks. Knows neither memory nor kernels.
 
 mod capture;
+mod engines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::capture::{Capture, Captured};
+pub(super) use self::engines::{Engines, Task, occupied_by};
 use super::{DeviceError, Event, Graph, Latch, MOST_BEHIND_A_LATCH, Stream};
-
-/// What tasks occupy while they run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Engines(u8);
-
-impl Engines {
-    /// No engine.
-    pub const NONE: Engines = Engines(0);
-    /// Kernels.
-    pub const COMPUTE: Engines = Engines(1);
-    /// Copies from host to device.
-    pub const H2D: Engines = Engines(2);
-    /// Copies from device to host.
-    pub const D2H: Engines = Engines(4);
-
-    /// These and those.
-    pub const fn with(self, other: Engines) -> Engines {
-        Engines(self.0 | other.0)
-    }
-
-    /// Whether any engine is in both.
-    pub const fn meets(self, other: Engines) -> bool {
-        self.0 & other.0 != 0
-    }
-}
-
-/// A kernel or a copy, as the queues see it.
-pub(super) trait Task: Clone {
-    /// What it occupies.
-    fn engines(&self) -> Engines;
-    /// Operations that it would be in a launch queue.
-    fn operations(&self) -> usize;
-}
 
 /// A task that has begun; [`Queues::finish`] wants it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //!
 //! Buffers are sizes: writing is accepted, reading is [`DeviceError::Unsupported`], and checks of bytes are waived.
 
+mod link;
 mod progress;
 mod timeline;
 mod truth;
@@ -14,7 +15,8 @@ mod truth;
 #[cfg(test)]
 mod tests;
 
-pub use truth::{VirtualContention, VirtualLink, VirtualLinks, VirtualNoise, VirtualTruth};
+pub use link::{VirtualLink, VirtualLinks};
+pub use truth::{VirtualContention, VirtualNoise, VirtualTruth};
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -24,12 +26,11 @@ use orbitflow_sim::units::{SimDuration, SimTime};
 
 use self::progress::ONE_PPM;
 use self::timeline::{Timed, Timeline};
-use super::queue::{Engines, unknown};
-use super::sizes::{assert_rows, assert_sizes};
+use super::queue::{Engines, occupied_by, unknown};
+use super::sizes::{assert_rows, assert_sizes, table_of};
 use super::{
-    AttentionWork, Backend, CopyApi, CopyWork, Device, DeviceBuffer, DeviceError, DeviceSlice, Direction,
-    Event, Facts, FillWith, Graph, HostBuffer, HostMemory, HostSlice, KvRow, KvTable, Latch, RopeWork,
-    Stream, Work,
+    Backend, CopyWork, Device, DeviceBuffer, DeviceError, DeviceSlice, Event, Facts, FillWith, Graph,
+    HostBuffer, HostMemory, HostSlice, KvRow, KvTable, Latch, Stream, Work,
 };
 
 /// See the module's documentation.
@@ -103,13 +104,12 @@ impl VirtualTimeDevice {
     fn work(
         &mut self,
         stream: Stream,
-        calls: u64,
+        operations: usize,
         engines: Engines,
         time: SimDuration,
     ) -> Result<(), DeviceError> {
         let time = self.noisy(time);
-        let at = self.submit_calls(calls);
-        let operations = usize::try_from(calls).unwrap_or(usize::MAX);
+        let at = self.submit_calls(operations as u64);
         self.timeline.queues.work(stream, at, Timed { engines, time, operations })
     }
 
@@ -124,13 +124,8 @@ impl VirtualTimeDevice {
     }
 
     fn rows_of(&self, work: &Work) -> Result<&[KvRow], DeviceError> {
-        let table = match work {
-            Work::Rope(RopeWork { table, .. })
-            | Work::KvAppend(RopeWork { table, .. })
-            | Work::Attention(AttentionWork { table, .. }) => table,
-            _ => return Ok(&[]),
-        };
-        self.tables.get(table).map(Vec::as_slice).ok_or_else(|| unknown("table", table.0))
+        let Some(table) = table_of(work) else { return Ok(&[]) };
+        self.tables.get(&table).map(Vec::as_slice).ok_or_else(|| unknown("table", table.0))
     }
 
     fn wait_for_all(&mut self, what: &str) -> Result<(), DeviceError> {
@@ -233,15 +228,7 @@ impl Device for VirtualTimeDevice {
     fn copy(&mut self, stream: Stream, work: &CopyWork<'_>) -> Result<(), DeviceError> {
         work.assert_inside();
         let time = self.truth.copy_time(work.direction, work.api, work.pieces);
-        let link = match work.direction {
-            Direction::H2d => Engines::H2D,
-            Direction::D2h => Engines::D2H,
-        };
-        let (calls, engines) = match work.api {
-            CopyApi::Async => (work.pieces.len() as u64, link),
-            CopyApi::Batch | CopyApi::BatchOverlap => (1, link),
-            CopyApi::SmGather { .. } => (1, link.with(Engines::COMPUTE)),
-        };
+        let (engines, calls) = occupied_by(work);
         self.work(stream, calls, engines, time)
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::CopyPiece;
+use crate::device::{CopyApi, CopyPiece, Direction};
 use orbitflow_sim::units::{Bytes, BytesPerSec};
 
 /// Every copy takes a microsecond per 1,000 bytes and nothing else, both ways.

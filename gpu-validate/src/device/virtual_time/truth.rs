@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use orbitflow_sim::cost::profile::Positive;
 use orbitflow_sim::cost::{
-    BatchTable, ComputeModel, CostModel, LinkModel, MeasuredCompute, Pieces, PrefillModel, PromptTable,
+    BatchTable, ComputeModel, Contention, CostModel, LinkModel, MeasuredCompute, PrefillModel, PromptTable,
 };
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
 
+use super::link::{VirtualLink, VirtualLinks};
 use crate::case::{Granularity, attention_shape};
 use crate::device::{AttentionShape, CopyApi, CopyPiece, Direction, Work};
 
@@ -23,48 +24,6 @@ const SMALL_KERNELS: u64 = 5;
 /// Rows at which [`VirtualTruth::cost_model`] tabulates a prefill.
 const PROMPTS: [u32; 8] = [1, 16, 64, 256, 512, 2048, 8192, 32_768];
 
-/// One way of copying in one direction: the numbers of [`LinkModel`], with the piece left open.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VirtualLink {
-    /// Once per copy, before its first byte.
-    pub latency: SimDuration,
-    /// Rate of pieces that reach the knee.
-    pub rate: BytesPerSec,
-    /// Size from which a piece moves at `rate`.
-    pub knee: Bytes,
-    /// Rate of smaller pieces.
-    pub small_rate: BytesPerSec,
-    /// CPU time to submit a piece, as the copy engine feels it.
-    pub submit: SimDuration,
-    /// Least time of the copy engine per piece.
-    pub engine: SimDuration,
-}
-
-impl VirtualLink {
-    fn model(&self, piece: Option<u64>) -> LinkModel {
-        let VirtualLink { latency, rate, knee, small_rate, submit, engine } = *self;
-        let pieces = Pieces { piece: piece.map(Bytes::new), knee, small_rate, submit, engine };
-        LinkModel { latency, rate, pieces: Some(pieces) }
-    }
-
-    /// Time of one piece by itself: no latency, no submission.
-    fn piece_time(&self, bytes: u64) -> SimDuration {
-        let alone = VirtualLink { latency: SimDuration::ZERO, submit: SimDuration::ZERO, ..*self };
-        alone.model(None).copy_time(Bytes::new(bytes))
-    }
-}
-
-/// The ways of copying in one direction.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VirtualLinks {
-    /// One call per piece.
-    pub by_call: VirtualLink,
-    /// One call for many pieces, with or without the overlap hint.
-    pub batch: VirtualLink,
-    /// A kernel that copies; the number of its blocks changes nothing.
-    pub gather: VirtualLink,
-}
-
 /// How long a host→device copy or a kernel takes while the other runs, over its time alone, in parts per million, at
 /// least 1,000,000. Applied piecewise, to the overlapped part only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +32,15 @@ pub struct VirtualContention {
     pub copy_ppm: u32,
     /// A kernel beside a copy.
     pub compute_ppm: u32,
+}
+
+impl VirtualContention {
+    /// The simulator's form of it. Panics on factors below 1.
+    fn factors(self) -> Contention {
+        let factor = |ppm: u32| f64::from(ppm) / f64::from(Contention::ONE_PPM);
+        Contention::of_factors(factor(self.copy_ppm), factor(self.compute_ppm))
+            .expect("Invariant: a virtual slowdown is a factor of 1 or more")
+    }
 }
 
 /// Noise on kernels and copies: each takes its time times a factor, uniform within ±`ppm` of 1.
@@ -295,6 +263,7 @@ impl VirtualTruth {
             )),
             fixed_tail: SimDuration::ZERO,
             link_intercept: SimDuration::ZERO,
+            contention: self.contention.map_or(Contention::NONE, VirtualContention::factors),
         }
     }
 
@@ -315,14 +284,9 @@ impl VirtualTruth {
     }
 
     fn link(&self, direction: Direction, api: CopyApi) -> &VirtualLink {
-        let links = match direction {
-            Direction::H2d => &self.h2d,
-            Direction::D2h => &self.d2h,
-        };
-        match api {
-            CopyApi::Async => &links.by_call,
-            CopyApi::Batch | CopyApi::BatchOverlap => &links.batch,
-            CopyApi::SmGather { .. } => &links.gather,
+        match direction {
+            Direction::H2d => self.h2d.by(api),
+            Direction::D2h => self.d2h.by(api),
         }
     }
 }
