@@ -11,7 +11,7 @@ use orbitflow_sim::random::{Stream, keyed, uniform_whole};
 use crate::case::{Case, CopyStreams, Granularity};
 use crate::decode::{Rig, RigOptions};
 use crate::device::DeviceError;
-use crate::results::{Dropped, StepPoint, Submission};
+use crate::results::{Dropped, Gap, StepPoint, Submission};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -68,13 +68,27 @@ pub fn full_step(session: &mut Session<'_>) -> Result<Vec<StepPoint>, DeviceErro
             }
             Err(error @ DeviceError::OutOfMemory { .. }) => {
                 let (experiment, reason) = ("E9".to_owned(), error.to_string());
-                session.dropped.push(Dropped { experiment, what: name, reason, waived: true });
+                session.dropped.push(Dropped { experiment, what: name, reason, gap: Gap::NotPossible });
             }
             Err(error) => session.waive("E9", name, error)?,
         }
         session.progress.point();
     }
     Ok(found)
+}
+
+/// The smallest step of the grid with all layers: an anchor to repeat at the end of a run (E12).
+///
+/// # Errors
+/// What the device fails with.
+pub fn anchor(session: &mut Session<'_>) -> Result<Timing, DeviceError> {
+    let scale = session.scale;
+    let smallest =
+        scale.step_grid.iter().copied().min_by_key(|(batch, tokens)| u64::from(*batch) * u64::from(*tokens));
+    let (batch, tokens) = smallest.unwrap_or((1, 1));
+    let layers = scale.step_layers.last().copied().unwrap_or(scale.fitted.layers);
+    let samples = time(session, Point { layers, batch, tokens, submission: Submission::Stream })?;
+    Ok(Timing::of(&samples))
 }
 
 fn time(session: &mut Session<'_>, point: Point) -> Result<Vec<f64>, DeviceError> {
@@ -173,9 +187,12 @@ mod tests {
         let (found, dropped, _) =
             run(VirtualTruth { memory_bytes: 2_500_000, ..VirtualTruth::small() }, Deadline::never());
         assert!(!found.is_empty() && !dropped.is_empty());
-        assert!(dropped.iter().all(|gap| gap.waived && gap.reason.contains("bytes asked")), "{dropped:?}");
+        assert!(
+            dropped.iter().all(|gap| gap.gap == Gap::NotPossible && gap.reason.contains("bytes asked")),
+            "{dropped:?}"
+        );
         let (found, dropped, _) = run(VirtualTruth::small(), Deadline::after_s(0.0));
         assert_eq!((found.len(), dropped.len()), (0, 10));
-        assert!(dropped.iter().all(|gap| !gap.waived && gap.reason == "out of time"));
+        assert!(dropped.iter().all(|gap| gap.gap == Gap::OutOfTime && gap.reason == "out of time"));
     }
 }
