@@ -185,6 +185,9 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "engine.link_intercept=per-step",
         "engine.contention=false",
         "planner.failure_budget=1",
+        "planner.victim=random",
+        "planner.as_coded=true",
+        "policies=[\"orbitflow\", { use = \"static-1\", victim = \"shortest\" }]",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
     ];
