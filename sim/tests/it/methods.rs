@@ -5,6 +5,7 @@
 //! 6.74e-7·T + 0.0406 s), 32 layers, published semantics (nothing charged for staging) unless a test says otherwise.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use orbitflow_sim::cost::CostModel;
 use orbitflow_sim::deposit::Playback;
@@ -13,6 +14,8 @@ use orbitflow_sim::model::{Distance, LayerSet, Placement};
 use orbitflow_sim::planner::{PlannerSwitches, Victim};
 use orbitflow_sim::policy::registry::{self, Known};
 use orbitflow_sim::policy::{Decision, LiveRequest, Policy, RunState, Stage, View, WaitingRequest, victim};
+use orbitflow_sim::runner::{self, Options};
+use orbitflow_sim::scenario::Scenario;
 use orbitflow_sim::server::{ServerConfig, ServerSwitches};
 use orbitflow_sim::units::{Bytes, SimDuration, SimTime};
 
@@ -215,6 +218,22 @@ fn selectn_as_coded_is_resident_for_short_batches_and_distance_one_for_the_rest(
     assert_eq!(distance(100_000), Distance::At(1));
     // d = 10 is not the widest with two layers (that is 15), and is used as it is.
     assert_eq!(Distance::At(10).offloaded(32), Distance::At(15).offloaded(32));
+}
+
+#[test]
+fn selectn_as_coded_scores_as_static_1_on_batches_of_long_requests() {
+    // Facts L: equal to the last digit, since T is never below the mean, thousands of tokens: d = 1 in every step. Only
+    // a newcomer's layout until its first decode differs, which costs nothing.
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
+    let policies = "policies=[\"static-1\", { use = \"selectn\", as_coded = true }]";
+    let overrides = ["trace.limit=20", "semantics=published", policies].map(str::to_owned);
+    let prepared =
+        runner::prepare(&Scenario::load(&demo, &overrides).expect("a scenario")).expect("it is whole");
+    let results = runner::compare(&prepared, &prepared.contenders, Options::default()).saved.results;
+    let [fixed, coded] = &results.policies[..] else { panic!("two policies") };
+    assert_eq!(fixed.attainment_pct, coded.attainment_pct);
+    assert_eq!((fixed.bytes.h2d_prefetch, fixed.makespan_s), (coded.bytes.h2d_prefetch, coded.makespan_s));
+    assert!(fixed.bytes.h2d_prefetch > 0);
 }
 
 /// Two requests of 600 and 200 blocks: with a common distance only d = 1 leaves room for their growth.
