@@ -2,12 +2,13 @@
 
 CARGO ?= cargo
 ORBITFLOW = target/release/orbitflow
+GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots determinism shared clean release
+.PHONY: help demo test bench plots determinism shared gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{ printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: release ## the main job: ORBITFLOW beside static offloading on a generated trace; table, files, plots in out/demo
 	$(ORBITFLOW) compare scenarios/demo.toml --force --out out/demo
@@ -34,10 +35,23 @@ shared: release ## tests and runs on the real traces of ../shared/traces; fails 
 	ORBITFLOW_REQUIRE_SHARED=1 $(CARGO) test --workspace
 	scenarios/shared/run.sh
 
+gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
+	gpu-validate/run-on-host.sh --out out/gpu $(GPU_VALIDATE)
+
+gpu-host-emulation: release release-gpu-validate ## all of gpu-validate without a GPU; its profile, checked and simulated on
+	$(GPU_VALIDATE) run --backend virtual-time --enforce --force --out out/gpu-virtual-time
+	$(GPU_VALIDATE) run --backend host --force --out out/gpu-host-emulation
+	$(ORBITFLOW) profile check out/gpu-host-emulation/profile.json
+	$(ORBITFLOW) compare scenarios/host-emulation/scenario.toml --force --out out/host-emulation-scenario
+
 clean: ## take away everything that was built or written
 	$(CARGO) clean
 	rm -rf out
 
 release:
 	$(CARGO) build --release --package orbitflow-sim
+	@mkdir -p out
+
+release-gpu-validate:
+	$(CARGO) build --release --package gpu-validate
 	@mkdir -p out

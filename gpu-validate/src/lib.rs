@@ -15,13 +15,30 @@
 
 pub mod sample;
 
+pub mod kernels;
+
 pub mod device;
 
 pub mod case;
-pub mod decode;
 pub mod results;
 pub mod scale;
 pub mod session;
 
-pub mod checks;
+pub mod measure;
+pub mod experiments;
+
+pub mod decode;
 pub mod full_step;
+pub mod checks;
+
+pub mod fit;
+pub mod compare;
+pub mod profile;
+
+pub mod validation;
+
+pub mod folder;
+pub mod preflight;
+pub mod report;
+
+pub mod kernel_check;

@@ -70,6 +70,47 @@ impl Scale {
         }
     }
 
+    /// Takes other models: the fitted one, the one that no fit sees (if named), and more whose matrices are timed.
+    ///
+    /// # Errors
+    /// Why these cannot be measured, in one line.
+    pub fn set_models(&mut self, models: Vec<ModelSpec>) -> Result<(), String> {
+        for (place, model) in models.iter().enumerate() {
+            if models[..place].iter().any(|other| other.name == model.name) {
+                return Err(format!("`{}` is there twice: expected every model once", model.name));
+            }
+            if model.kv_element_bytes != 2 || model.weight_element_bytes != 2 {
+                return Err(format!(
+                    "`{}`: the kernels are bf16: expected 2 bytes per weight and KV element",
+                    model.name
+                ));
+            }
+        }
+        let mut models = models.into_iter();
+        let Some(fitted) = models.next() else {
+            return Err("none given: expected at least one model".to_owned());
+        };
+        // Layer counts between, to tell per-layer from per-step costs, and the model's own.
+        let layers = fitted.layers;
+        self.step_layers.retain(|count| *count < layers);
+        self.step_layers.push(layers);
+        if self.step_layers.len() == 1 && layers > 1 {
+            self.step_layers.insert(0, layers / 2);
+        }
+        self.fitted = fitted;
+        if let Some(held_out) = models.next() {
+            self.held_out = held_out;
+        }
+        if self.held_out.name == self.fitted.name {
+            return Err(format!(
+                "`{}` is also the held-out model: name another one second",
+                self.fitted.name
+            ));
+        }
+        self.gemm_models = models.collect();
+        Ok(())
+    }
+
     fn gpu(quick: bool) -> Scale {
         let model = |name| preset(name).expect("Invariant: a preset of the simulator");
         Scale {
@@ -172,5 +213,30 @@ fn tiny(name: &str, layers: u32, hidden: u32, heads: u32, kv_heads: u32) -> Mode
         qkv_bias: false,
         kv_element_bytes: 2,
         weight_element_bytes: 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_models_are_fitted_held_out_and_timed_in_their_order() {
+        let mut scale = Scale::of(Backend::Cuda, false);
+        let models = ["qwen2.5-7b", "mistral-7b", "phi-3-medium"].map(|name| preset(name).unwrap());
+        scale.set_models(models.to_vec()).unwrap();
+        assert_eq!((scale.fitted.name.as_str(), scale.held_out.name.as_str()), ("qwen2.5-7b", "mistral-7b"));
+        assert_eq!(scale.gemm_models.len(), 1);
+        assert_eq!(scale.step_layers, [8, 16, 28]); // its own 28 layers last
+    }
+
+    #[test]
+    fn a_model_twice_none_or_the_held_out_one_alone_is_refused() {
+        let mut scale = Scale::of(Backend::Cuda, true);
+        let llama = preset("llama-3-8b").unwrap();
+        assert!(scale.set_models(vec![llama.clone(), llama]).unwrap_err().contains("there twice"));
+        assert!(scale.set_models(Vec::new()).unwrap_err().contains("none given"));
+        let alone = scale.set_models(vec![preset("qwen2.5-14b").unwrap()]).unwrap_err();
+        assert!(alone.contains("also the held-out model"), "{alone}");
     }
 }

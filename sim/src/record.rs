@@ -334,6 +334,9 @@ pub struct Snapshot<'a> {
     pub timeline: Option<&'a StepTimeline>,
     /// The step time that the engine will use for the decode part, without tail, intercept, restores, planning.
     pub decode: SimDuration,
+    /// Where copies and compute slow each other: the least and the most that the decode part can take, made from the
+    /// times of layers and copies **alone**. `None` without contention: the timeline's own spans are those times.
+    pub contended_bounds: Option<(SimDuration, SimDuration)>,
     /// The prefix forecast of the same work from the true rates, in seconds (design §3.4).
     pub prefix_forecast_s: f64,
 }

@@ -51,6 +51,8 @@ pub struct State {
     pub timeline: Option<StepTimeline>,
     /// Of the decode part.
     pub decode: SimDuration,
+    /// Of the decode part, under contention.
+    pub contended_bounds: Option<(SimDuration, SimDuration)>,
     /// Of the same work, seconds.
     pub prefix_forecast_s: f64,
 }
@@ -219,6 +221,7 @@ impl Script {
             preempted: self.preempted.len() as u32,
             timeline: (parts.kind == StepKind::Decode).then_some(timeline),
             decode,
+            contended_bounds: None,
             prefix_forecast_s: decode.as_secs_f64(),
         }
     }
@@ -261,6 +264,7 @@ impl State {
             preempted: self.preempted,
             timeline: self.timeline.as_ref(),
             decode: self.decode,
+            contended_bounds: self.contended_bounds,
             prefix_forecast_s: self.prefix_forecast_s,
         }
     }

@@ -1,5 +1,6 @@
 //! The pipeline on a device with a clock of its own: exact times, worked out by hand or by the simulator.
 
+use orbitflow_sim::cost::Contention;
 use orbitflow_sim::ids::Layer;
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::pipeline::{CopyOrder, CopyTimes, LayerTimes, StepRequest, StepWork, timeline};
@@ -147,6 +148,7 @@ fn predicted(truth: &VirtualTruth, case: &Case) -> u64 {
         requests: &requests,
         slots: case.slots,
         order: CopyOrder::InOrder,
+        contention: Contention::NONE,
     };
     let (timing, _) = timeline(&work, SimTime::ZERO, None);
     (timing.step + cost.tail(case.batch())).as_picos()

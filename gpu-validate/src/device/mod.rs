@@ -10,6 +10,8 @@
 //! Streams run their operations in order; operations of different streams run at the same time unless an event orders
 //! them. One copy engine per direction. Nothing here waits for the device but `synchronize`, `read` and `write`.
 
+pub mod cuda;
+pub mod environment;
 pub mod host;
 mod memory;
 mod queue;

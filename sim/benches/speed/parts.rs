@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use orbitflow_sim::model::{Distance, Placement};
-use orbitflow_sim::pipeline::{self, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork};
+use orbitflow_sim::pipeline::{
+    self, Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork,
+};
 use orbitflow_sim::planner::{self, samples};
 use orbitflow_sim::units::{SimDuration, SimTime};
 
@@ -40,13 +42,17 @@ pub fn planner(requests: usize) {
 /// Steps per second of the fast pipeline and of the event-driven one, over batches of 16.
 pub fn pipeline() {
     let all = [1, 2, 3, 4, 6, 7, 9, 15];
-    pipeline_of("nothing fetched", CopyOrder::ReadyFirst, &[]);
-    pipeline_of("the same layers", CopyOrder::ReadyFirst, &[2]);
-    pipeline_of("any layers", CopyOrder::ReadyFirst, &all);
-    pipeline_of("any, in order", CopyOrder::InOrder, &all);
+    let none = Contention::NONE;
+    pipeline_of("nothing fetched", CopyOrder::ReadyFirst, none, &[]);
+    pipeline_of("the same layers", CopyOrder::ReadyFirst, none, &[2]);
+    pipeline_of("any layers", CopyOrder::ReadyFirst, none, &all);
+    pipeline_of("any, in order", CopyOrder::InOrder, none, &all);
+    let contention = Contention::of_factors(1.2, 1.1).expect("two slowdowns");
+    pipeline_of("any, contended", CopyOrder::ReadyFirst, contention, &all);
+    pipeline_of("same, in order", CopyOrder::InOrder, contention, &all);
 }
 
-fn pipeline_of(name: &str, order: CopyOrder, distances: &[u32]) {
+fn pipeline_of(name: &str, order: CopyOrder, contention: Contention, distances: &[u32]) {
     let us = |micros: u64| SimDuration::from_picos(micros * 1_000_000);
     let requests: Vec<StepRequest<'_>> = (0..16)
         .zip(distances.iter().cycle())
@@ -56,7 +62,7 @@ fn pipeline_of(name: &str, order: CopyOrder, distances: &[u32]) {
         })
         .collect();
     let compute = LayerTimes::Same(us(400));
-    let work = StepWork { layers: LAYERS, compute, requests: &requests, slots: 2, order };
+    let work = StepWork { layers: LAYERS, compute, requests: &requests, slots: 2, order, contention };
     let mut scratch = pipeline::Scratch::default();
     let (fast_s, fast) = best(2000, || pipeline::step(black_box(&work), SimTime::ZERO, None, &mut scratch));
     let (twin_s, twin) = best(200, || pipeline::timeline(black_box(&work), SimTime::ZERO, None).0);

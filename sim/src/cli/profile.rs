@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 use super::OrInput;
-use crate::cost::profile::LinkDirection;
+use crate::cost::profile::{Check, LinkDirection, LinkFit};
 use crate::cost::{
     CostModel, CostOptions, HardwareProfile, Verdict, check, kv_capacity_layer_blocks, read, resolve,
 };
@@ -118,12 +118,18 @@ fn describe(name: &str, profile: &HardwareProfile) -> String {
     if let Some(d2h) = &profile.link.d2h {
         row("", format!("device to host {}", direction(d2h)));
     }
+    for fit in &profile.link.fits {
+        row("", link_fit(fit));
+    }
     if let Some(intercept) = profile.link.link_intercept_s {
         row("", format!("intercept {} per step that copies, if asked for", time(intercept.get())));
     }
     if let Some(datasheet) = &profile.compute.datasheet {
         let (hbm, flops) = (datasheet.hbm_bytes_per_s.get(), datasheet.bf16_flops_per_s.get());
         row("datasheet", format!("memory {:.0} GB/s, bf16 {:.0} TFLOP/s", hbm / 1e9, flops / 1e12));
+    }
+    if !profile.checks.is_empty() {
+        row("checks", checks(&profile.checks));
     }
     text
 }
@@ -139,6 +145,19 @@ fn device(profile: &HardwareProfile) -> String {
         Some(bytes) => format!("{}, {:.1} GiB", profile.device.name, bytes.get() as f64 / f64::from(1 << 30)),
         None => format!("{}, memory size not known", profile.device.name),
     }
+}
+
+fn link_fit(fit: &LinkFit) -> String {
+    let ways = [fit.granularity.as_str(), fit.line.api.as_deref().unwrap_or_default()];
+    let ways: Vec<&str> = ways.into_iter().filter(|way| !way.is_empty()).collect();
+    format!("fit of {} ({}) {}", fit.direction.words(), ways.join(", "), direction(&fit.line))
+        .replace(" ()", "")
+}
+
+fn checks(checks: &[Check]) -> String {
+    let count = |holds: fn(&Check) -> bool| checks.iter().filter(|check| holds(check)).count();
+    let (passed, failed) = (count(|c| !c.waived && c.pass), count(|c| !c.waived && !c.pass));
+    format!("{passed} passed, {failed} failed, {} waived", checks.len() - passed - failed)
 }
 
 fn direction(link: &LinkDirection) -> String {

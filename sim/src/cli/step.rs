@@ -16,7 +16,8 @@ const AXIS: usize = 60;
 ///
 /// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
 /// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
-/// ("ready-first" or "in-order").
+/// ("ready-first" or "in-order"), `contention {copy, compute}` (1 and 1: how many times as long a copy takes while a
+/// layer computes, and a layer while a copy runs).
 ///
 /// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
 /// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
@@ -94,8 +95,7 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
     ];
     for request in &instance.requests {
         let layers = request.fetched(instance.layers).len();
-        let copy = answer.copies.iter().find(|copy| copy.request == request.id);
-        let each = copy.map(|copy| format!(", {} each", show(copy.end_s - copy.start_s))).unwrap_or_default();
+        let each = each_copy(answer, &request.id, show);
         let (id, blocks) = (&request.id, request.blocks);
         lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
     }
@@ -110,6 +110,19 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
     }
     lines.push(format!("times in {}; - copies of the layer, # its compute", unit.name));
     lines.join("\n") + "\n"
+}
+
+/// How long each copy of a request took: one time, or the shortest and the longest where contention makes them differ.
+fn each_copy(answer: &StepAnswer, request: &str, show: impl Fn(f64) -> String) -> String {
+    let own = answer.copies.iter().filter(|copy| copy.request == request);
+    let times = own.map(|copy| copy.end_s - copy.start_s);
+    let (shortest, longest) =
+        times.fold((f64::INFINITY, 0.0), |(low, high), time| (f64::min(low, time), f64::max(high, time)));
+    match (show(shortest), show(longest)) {
+        _ if shortest > longest => String::new(),
+        (low, high) if low == high => format!(", {low} each"),
+        (low, high) => format!(", {low} to {high} each"),
+    }
 }
 
 /// What happens to one layer over the time of the step: `-` where a copy for it runs, `#` where it computes.

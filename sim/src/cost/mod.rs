@@ -8,6 +8,7 @@
 mod capacity;
 mod check;
 mod compute;
+mod contention;
 mod error;
 mod link;
 mod load;
@@ -17,8 +18,9 @@ pub mod profile;
 mod resolve;
 
 pub use capacity::{MEMORY_RESERVE, kv_capacity_layer_blocks};
-pub use check::{Finding, Verdict, check};
+pub use check::{Finding, TARGET_MEDIAN, TARGET_P95, TARGET_REGRET, Verdict, check};
 pub use compute::{BatchTable, ComputeModel, MeasuredCompute};
+pub use contention::{BadSlowdown, Contention};
 pub use error::CostError;
 pub use link::{LinkModel, Pieces};
 pub use load::{load, parse, read};
@@ -46,6 +48,8 @@ pub struct CostModel {
     pub fixed_tail: SimDuration,
     /// Added once to every decode step that copies; zero with `link_intercept = "drop"`.
     pub link_intercept: SimDuration,
+    /// How much host→device copies and the compute of a decode step slow each other. Planners' forecasts leave it out.
+    pub contention: Contention,
 }
 
 impl CostModel {

@@ -9,7 +9,7 @@ use super::presets::engine_fits_for;
 use super::profile::{Datasheet, LinkDirection, ModelShape, Positive, PrefillShape};
 use super::{
     BatchTable, ComputeModel, CostError, CostModel, HardwareProfile, LinkModel, MeasuredCompute, Pieces,
-    PrefillModel, PromptTable,
+    PrefillModel, PromptTable, contention,
 };
 use crate::model::ModelSpec;
 use crate::units::{Bytes, BytesPerSec, SimDuration};
@@ -63,6 +63,8 @@ pub struct CostOptions {
     pub prefill: Option<PrefillLine>,
     /// The form of decode compute; `None`: the profile's best for this model (tables, then line, then datasheet).
     pub compute: Option<ComputeForm>,
+    /// Whether the profile's contention factors are left out.
+    pub without_contention: bool,
 }
 
 /// The costs of running `model` on `profile`, and notes for the report, one line each; those that begin with
@@ -81,9 +83,7 @@ pub fn resolve(
     let (h2d, d2h) = link(profile, options, &mut notes);
     let prefill = prefill(profile, model, options, &mut notes)?;
     let link_intercept = link_intercept(profile, options, &mut notes);
-    if profile.contention.is_some() || profile.link.bidir.is_some() {
-        notes.push("warning: the profile's contention factors are not applied".to_owned());
-    }
+    let contention = contention::of_profile(profile, !options.without_contention, &mut notes);
     let cost = CostModel {
         layers: model.layers,
         compute,
@@ -92,6 +92,7 @@ pub fn resolve(
         prefill,
         fixed_tail: duration(profile.compute.tail_s),
         link_intercept,
+        contention,
     };
     Ok((cost, notes))
 }
@@ -350,8 +351,10 @@ fn prefill(
         let table = PromptTable::new(points);
         let longest = table.longest();
         let standing = profile.standing();
+        let attention =
+            shape.attention.as_ref().map_or(String::new(), |from| format!(", its attention {from}"));
         notes.push(format!(
-            "prefill: table of {} ({standing}), prompts up to {longest} tokens, beyond that the last slope",
+            "prefill: table of {} ({standing}{attention}), prompts up to {longest} tokens, beyond that the last slope",
             shape.model
         ));
         return Ok(PrefillModel::Table(table));

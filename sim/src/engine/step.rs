@@ -8,7 +8,7 @@ use crate::pipeline::{
 };
 use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
 use crate::random::{self, Stream};
-use crate::record::{MemoryUse, Record, Sink, Snapshot, StepKind, StepRecord, Trigger};
+use crate::record::{MemoryUse, Record, Sink, Snapshot, StepKind, StepRecord, StepTimeline, Trigger};
 use crate::server::{Noise, Planning, Restore, WriteBack};
 use crate::units::{Bytes, SimDuration, TOKENS_PER_BLOCK};
 
@@ -42,6 +42,15 @@ struct Batch {
     requests: u32,
     context_tokens: u64,
     gpu_blocks: u64,
+}
+
+/// What a snapshot says of a decode step; nothing in a prefill step.
+#[derive(Clone, Copy, Default)]
+struct Decode<'a> {
+    timeline: Option<&'a StepTimeline>,
+    time: SimDuration,
+    bounds: Option<(SimDuration, SimDuration)>,
+    prefix_forecast_s: f64,
 }
 
 impl<S: Sink> Engine<'_, S> {
@@ -297,6 +306,7 @@ impl<S: Sink> Engine<'_, S> {
             requests: &requests,
             slots: self.slots,
             order: switches.copy_order,
+            contention: self.setup.truth.contention,
         };
         let write = match switches.write_back {
             WriteBack::Free => None,
@@ -373,7 +383,7 @@ impl<S: Sink> Engine<'_, S> {
 
     fn inspect_memory(&mut self, context: impl Fn(&LiveRequest) -> u64) {
         if self.sink.inspects() {
-            self.emit_snapshot(context, None, SimDuration::ZERO, 0.0);
+            self.emit_snapshot(context, Decode::default());
         }
     }
 
@@ -396,16 +406,16 @@ impl<S: Sink> Engine<'_, S> {
             })
             .collect();
         let forecast = copies.map_or(0.0, |copies| prefix_forecast(work.layers, layer_s, &copies));
-        self.emit_snapshot(LiveRequest::context, Some(&timeline), timing.step, forecast);
+        let decode = Decode {
+            timeline: Some(&timeline),
+            time: timing.step,
+            bounds: (!work.contention.is_none()).then(|| work.bounds()),
+            prefix_forecast_s: forecast,
+        };
+        self.emit_snapshot(LiveRequest::context, decode);
     }
 
-    fn emit_snapshot(
-        &mut self,
-        context: impl Fn(&LiveRequest) -> u64,
-        timeline: Option<&crate::record::StepTimeline>,
-        decode: SimDuration,
-        prefix_forecast_s: f64,
-    ) {
+    fn emit_snapshot(&mut self, context: impl Fn(&LiveRequest) -> u64, decode: Decode<'_>) {
         let mut uses = std::mem::take(&mut self.work.snapshot);
         uses.clear();
         let live = self.live.iter().map(|request| (request, request.is_running()));
@@ -430,9 +440,10 @@ impl<S: Sink> Engine<'_, S> {
             requests: &uses,
             waiting: self.waiting.len() as u32,
             preempted: self.preempted.len() as u32,
-            timeline,
-            decode,
-            prefix_forecast_s,
+            timeline: decode.timeline,
+            decode: decode.time,
+            contended_bounds: decode.bounds,
+            prefix_forecast_s: decode.prefix_forecast_s,
         });
         self.work.snapshot = uses;
     }

@@ -11,7 +11,9 @@
 //! 4. Time never goes back; arrival ≤ admission ≤ first token ≤ finish; copies never overlap; no layer starts
 //!    before its copies end.
 //! 5. Decode part (tolerance 1 ps per layer and copy): prefix forecast ≤ step time; max(compute, copies) ≤ step time
-//!    ≤ compute + copies; and the step time in use is that of the event-driven pipeline.
+//!    ≤ compute + copies; and the step time in use is that of the event-driven pipeline. Design §8
+//!    leaves contention out; with it the law holds for the times that the timeline shows, which are slowed ones, and for
+//!    the times alone in a weaker form: max ≤ step time ≤ sum / min(1, 1/γ_copy + 1/γ_compute).
 //!
 //! Arrivals take effect at step boundaries: an arrival may carry an instant before the newest step's end, but not
 //! before its start.

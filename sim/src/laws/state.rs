@@ -70,12 +70,24 @@ fn check_length(snapshot: &Snapshot<'_>, timeline: &StepTimeline, broken: &mut i
             format!("step time {step} ps is above compute {compute} ps and copies {copies} ps together"),
         );
     }
+    if let Some((least, most)) = snapshot.contended_bounds {
+        let (least, most) = (least.as_picos(), (most + waits_for_writes(timeline)).as_picos());
+        if step + tolerance < least || step > most + tolerance {
+            broken(5, format!("step time {step} ps under contention is not within {least} ps and {most} ps"));
+        }
+    }
     // Not `>`: a forecast that is not a number breaks the law as well.
     let forecast = snapshot.prefix_forecast_s * PICOS_PER_SEC as f64;
     let within = forecast <= (step + tolerance) as f64;
     if !within {
         broken(5, format!("prefix forecast {forecast} ps is above the step time {step} ps"));
     }
+}
+
+/// How long compute stood still for writes of the step before: all idle time of the stream that no copy explains.
+fn waits_for_writes(timeline: &StepTimeline) -> SimDuration {
+    let pairs = timeline.layers.windows(2);
+    pairs.map(|pair| pair[1].start.saturating_sub(pair[0].end).saturating_sub(pair[1].stall)).sum()
 }
 
 fn length(start: SimDuration, end: SimDuration) -> u64 {

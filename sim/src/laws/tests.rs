@@ -279,6 +279,9 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
     caught(5, "above the step time", timeline(|state| state.prefix_forecast_s = f64::NAN));
     caught(5, "is below compute", timeline(|state| state.decode = ms(9)));
     caught(5, "is above compute", timeline(|state| state.decode = ms(20)));
+    // 14 ms, where the times alone allow 15 ms at the least, or 13 ms at the most.
+    caught(5, "is not within", timeline(|state| state.contended_bounds = Some((ms(15), ms(30)))));
+    caught(5, "is not within", timeline(|state| state.contended_bounds = Some((ms(9), ms(13)))));
     caught(5, "shorter than its decode part", timeline(|state| state.decode = ms(20)));
 }
 

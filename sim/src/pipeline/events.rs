@@ -1,9 +1,10 @@
 //! The decode step as an event-driven simulation: the truth, written to be read and not to be fast.
 //!
 //! Whatever can happen now happens, in this order: a copy lands, a layer ends, a layer starts, the copy
-//! engine picks. When nothing more can happen now, time moves on to the next end. [`super::step`] is tested
-//! against it.
+//! engine picks. When nothing more can happen now, time moves on to the next end, and what runs comes closer to
+//! its own: slower where a copy and a layer run side by side and contend. [`super::step`] is tested against it.
 
+use super::progress::Progress;
 use super::{CopyOrder, StepTiming, StepWork, WriteBack};
 use crate::ids::Layer;
 use crate::record::{CopySpan, LayerSpan, StepTimeline};
@@ -33,7 +34,7 @@ pub fn timeline(
             continue;
         }
         match simulation.next_end() {
-            Some(next) => simulation.now = next,
+            Some(next) => simulation.pass_until(next),
             None => break,
         }
     }
@@ -53,12 +54,12 @@ struct Simulation<'a, 'w> {
     missing: Vec<usize>,
     /// Layers that have ended.
     computed: u32,
-    /// The end of the layer that is being computed.
-    computing: Option<SimDuration>,
+    /// The layer that is being computed; its end is not known before it has come.
+    computing: Option<(LayerSpan, Progress)>,
     /// The end of the last layer, and of the write that the next one waits for.
     stream_free: SimDuration,
-    /// The copy that is running.
-    copying: Option<CopySpan>,
+    /// The copy that is running; its end is not known before it has come.
+    copying: Option<(CopySpan, Progress)>,
     timeline: StepTimeline,
 }
 
@@ -91,19 +92,22 @@ impl<'a, 'w> Simulation<'a, 'w> {
     }
 
     fn land_copy(&mut self) -> bool {
-        let Some(copy) = self.copying.take_if(|copy| copy.end == self.now) else { return false };
+        let Some((copy, _)) = self.copying.take_if(|(_, progress)| progress.is_done()) else { return false };
         self.missing[copy.layer.index()] -= 1;
-        self.timeline.copies.push(copy);
+        self.timeline.copies.push(CopySpan { end: self.now, ..copy });
         true
     }
 
     fn end_layer(&mut self) -> bool {
-        let Some(end) = self.computing.take_if(|end| *end == self.now) else { return false };
+        let Some((layer, _)) = self.computing.take_if(|(_, progress)| progress.is_done()) else {
+            return false;
+        };
+        self.timeline.layers.push(LayerSpan { end: self.now, ..layer });
         self.computed += 1;
-        self.stream_free = end;
+        self.stream_free = self.now;
         if let Some((state, write)) = &mut self.writes {
-            let predecessor = state.write(Layer(self.computed), self.start + end, *write);
-            self.stream_free = end.max(predecessor.saturating_since(self.start));
+            let predecessor = state.write(Layer(self.computed), self.start + self.now, *write);
+            self.stream_free = self.now.max(predecessor.saturating_since(self.start));
         }
         true
     }
@@ -116,10 +120,9 @@ impl<'a, 'w> Simulation<'a, 'w> {
         if self.missing[layer.index()] > 0 {
             return false;
         }
-        let end = self.now + self.work.compute.of(layer);
-        self.computing = Some(end);
-        let stall = self.now - self.stream_free;
-        self.timeline.layers.push(LayerSpan { layer, start: self.now, end, stall });
+        let span = LayerSpan { layer, start: self.now, end: self.now, stall: self.now - self.stream_free };
+        let progress = Progress::of_layer(self.work.compute.of(layer), self.work.contention);
+        self.computing = Some((span, progress));
         true
     }
 
@@ -139,9 +142,10 @@ impl<'a, 'w> Simulation<'a, 'w> {
         else {
             return false;
         };
-        let end = self.now + self.work.requests[request].copy.of(layer);
         self.begun[request] += 1;
-        self.copying = Some(CopySpan { request, layer, start: self.now, end });
+        let span = CopySpan { request, layer, start: self.now, end: self.now };
+        let progress = Progress::of_copy(self.work.requests[request].copy.of(layer), self.work.contention);
+        self.copying = Some((span, progress));
         true
     }
 
@@ -153,13 +157,29 @@ impl<'a, 'w> Simulation<'a, 'w> {
         }
     }
 
+    /// Whether a copy and a layer run side by side.
+    fn contended(&self) -> bool {
+        self.copying.is_some() && self.computing.is_some()
+    }
+
+    /// When the next copy, layer or awaited write ends, if nothing starts before.
     fn next_end(&self) -> Option<SimDuration> {
+        let end = |progress: Progress| self.now + progress.time_left(self.contended());
+        let copy = self.copying.map(|(_, progress)| end(progress));
+        let layer = self.computing.map(|(_, progress)| end(progress));
         let write = (self.computed < self.work.layers).then_some(self.stream_free);
-        [self.copying.map(|copy| copy.end), self.computing, write]
-            .into_iter()
-            .flatten()
-            .filter(|end| *end > self.now)
-            .min()
+        [copy, layer, write].into_iter().flatten().filter(|end| *end > self.now).min()
+    }
+
+    fn pass_until(&mut self, next: SimDuration) {
+        let (span, contended) = (next - self.now, self.contended());
+        if let Some((_, progress)) = &mut self.copying {
+            progress.pass(span, contended);
+        }
+        if let Some((_, progress)) = &mut self.computing {
+            progress.pass(span, contended);
+        }
+        self.now = next;
     }
 
     fn finish(self) -> (StepTiming, StepTimeline) {

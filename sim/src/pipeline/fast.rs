@@ -2,9 +2,11 @@
 //!
 //! Three cases, fastest first; tests hold each equal to the event-driven simulation:
 //! nothing fetched; every fetching request the same layers; anything. The case is found from the work itself.
+//! A fourth, for steps that fetch while copies and compute slow each other, stands in [`super::contended`].
 //! Nothing is allocated once [`Scratch`] has seen the largest batch.
 
 use super::compute::{ComputeStream, Writes};
+use super::contended::{Contended, run_contended};
 use super::ready_first::{ReadyFirst, run_ready_first};
 use super::{CopyOrder, CopyTimes, StepTiming, StepWork, WriteBack};
 use crate::ids::Layer;
@@ -19,6 +21,7 @@ pub struct Scratch {
     /// Per request, the layers whose slots it will take next.
     slots: Vec<SlotQueue>,
     ready_first: ReadyFirst,
+    contended: Contended,
 }
 
 /// The time of one decode step that begins at `start`; equal to [`super::timeline`] and much faster.
@@ -42,16 +45,31 @@ pub fn step(
             delaying = Some(Writes { state, write, start });
         }
     }
-    let compute = ComputeStream::new(work.compute, delaying);
+    let timing = if work.contention.is_none() || fetched.is_empty() {
+        alone(work, fetched, delaying, scratch)
+    } else {
+        run_contended(work, fetched, delaying, &mut scratch.ready_first, &mut scratch.contended)
+    };
+    if let Some((state, write)) = silent {
+        state.kept_up(start + timing.step, write);
+    }
+    timing
+}
+
+/// A step in which neither copies nor compute slow each other.
+fn alone(
+    work: &StepWork<'_>,
+    fetched: LayerSet,
+    writes: Option<Writes<'_>>,
+    scratch: &mut Scratch,
+) -> StepTiming {
+    let compute = ComputeStream::new(work.compute, writes);
     let (step, copy) = if fetched.is_empty() {
         (compute.run_out(work.layers), SimDuration::ZERO)
     } else {
         let copy = work.requests.iter().map(|request| request.copy.total(request.fetched)).sum();
         (run(work, fetched, compute, scratch), copy)
     };
-    if let Some((state, write)) = silent {
-        state.kept_up(start + step, write);
-    }
     StepTiming { step, compute: work.compute.total(work.layers), copy }
 }
 

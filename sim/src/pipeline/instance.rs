@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
-use super::{CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, prefix_forecast, timeline};
+use super::{
+    Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, prefix_forecast,
+    timeline,
+};
 use crate::ids::Layer;
 use crate::model::{Distance, LayerSet, Placement};
 use crate::record::{CopySpan, LayerSpan, StepTimeline};
@@ -42,6 +45,25 @@ pub struct StepInstance {
     /// Which copy goes first.
     #[serde(default)]
     pub copy_order: CopyOrder,
+    /// How much copies and compute slow each other; absent: not at all. The forecast leaves it out.
+    #[serde(default)]
+    pub contention: Slowdowns,
+}
+
+/// Factors of an instance, each 1 to 1000 and 1 if absent: how many times as long it takes while the other runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object with `copy` and `compute`")]
+pub struct Slowdowns {
+    /// On a copy while a layer computes.
+    pub copy: f64,
+    /// On a layer while a copy runs.
+    pub compute: f64,
+}
+
+impl Default for Slowdowns {
+    fn default() -> Self {
+        Slowdowns { copy: 1.0, compute: 1.0 }
+    }
 }
 
 /// The host→device link of an instance.
@@ -138,6 +160,11 @@ impl StepInstance {
         require(latency.is_finite() && latency >= 0.0, "link.latency_s", latency, seconds)?;
         require((1..=Layer::MAX).contains(&self.slots), "slots", self.slots, between(1, Layer::MAX))?;
         require(self.tail_s.is_finite() && self.tail_s >= 0.0, "tail_s", self.tail_s, seconds)?;
+        let Slowdowns { copy, compute } = self.contention;
+        for (place, factor) in [("contention.copy", copy), ("contention.compute", compute)] {
+            let most = Contention::MOST;
+            require((1.0..=most).contains(&factor), place, factor, format!("a number from 1 to {most}"))?;
+        }
         require(!self.requests.is_empty(), "requests", "[]", "at least one request")?;
         let mut ids = BTreeSet::new();
         for (place, request) in self.requests.iter().enumerate() {
@@ -149,14 +176,15 @@ impl StepInstance {
         self.check_length()
     }
 
-    /// A step never takes longer than all its compute and copies one after the other.
+    /// A step never takes longer than all its compute and copies one after the other, each as slow as it can be.
     fn check_length(&self) -> Result<(), InstanceError> {
-        let mut longest = f64::from(self.layers) * self.layer_compute_s + self.tail_s;
+        let Slowdowns { copy, compute } = self.contention;
+        let mut longest = f64::from(self.layers) * self.layer_compute_s * compute + self.tail_s;
         let expected =
             || format!("at most {LONGEST_STEP_S} s (213 days) for all layers, copies and the tail of a step");
         require(longest <= LONGEST_STEP_S, "layer_compute_s and tail_s", format!("{longest} s"), expected())?;
         for (place, request) in self.requests.iter().enumerate() {
-            longest += f64::from(request.fetched(self.layers).len()) * self.copy_s(request);
+            longest += f64::from(request.fetched(self.layers).len()) * self.copy_s(request) * copy;
             let place = format!("requests[{place}].blocks over link.blocks_per_s");
             require(longest <= LONGEST_STEP_S, &place, format!("{longest} s"), expected())?;
         }
@@ -186,6 +214,8 @@ impl StepInstance {
             requests: &requests,
             slots: self.slots,
             order: self.copy_order,
+            contention: Contention::of_factors(self.contention.copy, self.contention.compute)
+                .expect("Invariant: a checked instance has factors from 1 to 1000"),
         })
     }
 
@@ -289,9 +319,9 @@ fn nearest_key(message: &str) -> Option<&str> {
 pub struct StepAnswer {
     /// The step, tail included.
     pub step_s: f64,
-    /// All layers' compute.
+    /// All layers' compute, contention included.
     pub compute_s: f64,
-    /// All copies.
+    /// All copies, contention included.
     pub copy_s: f64,
     /// Compute waiting for copies.
     pub stall_s: f64,

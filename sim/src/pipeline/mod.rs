@@ -8,26 +8,37 @@
 //! The truth is [`timeline`], an event-driven simulation of every copy and every layer. [`step`] gives the same
 //! answer faster and is what an engine calls; tests hold the two equal on random work. At equal times the
 //! end of a layer frees its slots before the copy engine picks.
+//!
+//! **Contention**: while a host→device copy and a layer run side by side, the copy takes γ_copy and the layer
+//! γ_compute times as long, and only for that part; each end is rounded up to the picosecond, once. Device→host
+//! writes slow nothing. The forecast leaves contention out, and stays a lower bound. With `s = 1/γ_copy + 1/γ_compute`
+//! a step without waits for writes lies between the longer of compute and copies alone and their sum over
+//! `min(1, s)` ([`StepWork::bounds`]): side by side they are done at the rate `s`, otherwise at 1.
 
 mod compute;
+mod contended;
 mod events;
 mod fast;
 mod forecast;
 mod instance;
+mod progress;
 mod ready_first;
 mod write_back;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::cost::Contention;
 pub use events::timeline;
 pub use fast::{Scratch, step};
 pub use forecast::prefix_forecast;
-pub use instance::{InstanceError, InstanceRequest, Link, StepAnswer, StepCopy, StepInstance, StepLayer};
+pub use instance::{
+    InstanceError, InstanceRequest, Link, Slowdowns, StepAnswer, StepCopy, StepInstance, StepLayer,
+};
 pub use write_back::WriteBack;
 
 use crate::ids::Layer;
 use crate::model::LayerSet;
-use crate::units::SimDuration;
+use crate::units::{SimDuration, TOO_LONG};
 
 /// Which copy the engine takes when it is idle (design §3.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -125,9 +136,30 @@ pub struct StepWork<'a> {
     pub slots: u32,
     /// Which copy goes first.
     pub order: CopyOrder,
+    /// How much copies and compute slow each other.
+    pub contention: Contention,
 }
 
 impl StepWork<'_> {
+    /// The least and the most that the step can take if it waits for no write, but for 1 ps per layer and copy of
+    /// rounding: `max(compute, copies)` and `(compute + copies) / min(1, 1/γ_copy + 1/γ_compute)`, both parts as they
+    /// are alone.
+    ///
+    /// The stream idles only while a copy runs, so something always runs; both at once for a time `o`, in which
+    /// `o·(1/γ_copy + 1/γ_compute)` of the sum is done. The rest is done at the rate 1.
+    pub fn bounds(&self) -> (SimDuration, SimDuration) {
+        let compute = self.compute.total(self.layers);
+        let copies = self.requests.iter().map(|request| request.copy.total(request.fetched)).sum();
+        let sum = compute + copies;
+        let one = u128::from(Contention::ONE_PPM);
+        let (copy, layer) =
+            (u128::from(self.contention.copy_ppm()), u128::from(self.contention.compute_ppm()));
+        // 1 / (1/γ_copy + 1/γ_compute) = γ_copy · γ_compute / (γ_copy + γ_compute)
+        let slowed = (u128::from(sum.as_picos()) * copy * layer).div_ceil((copy + layer) * one);
+        let slowed = SimDuration::from_picos(u64::try_from(slowed).expect(TOO_LONG));
+        (compute.max(copies), sum.max(slowed))
+    }
+
     /// The layers that anyone fetches. Panics if this is no step: no layers, no slots, or a copy for a layer that
     /// the model has not.
     fn checked_fetched(&self) -> LayerSet {
@@ -145,9 +177,9 @@ impl StepWork<'_> {
 pub struct StepTiming {
     /// End of layer L, and of the previous step's write of layer L where that is waited for.
     pub step: SimDuration,
-    /// Σ compute times of all layers.
+    /// Σ compute times of all layers, as long as they took: slowed where copies ran beside them.
     pub compute: SimDuration,
-    /// Σ copy times.
+    /// Σ copy times, as long as they took: slowed where layers ran beside them.
     pub copy: SimDuration,
 }
 

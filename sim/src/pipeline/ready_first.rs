@@ -13,7 +13,7 @@ use crate::ids::Layer;
 use crate::model::LayerSet;
 use crate::units::SimDuration;
 
-/// Reused memory of [`run_ready_first`].
+/// The copies that have not begun, and reused memory of [`run_ready_first`].
 #[derive(Debug, Default)]
 pub(super) struct ReadyFirst {
     requests: Vec<Upcoming>,
@@ -67,7 +67,7 @@ pub(super) fn run_ready_first(
 
 impl ReadyFirst {
     /// Everyone's first copy is ready.
-    fn prepare(&mut self, work: &StepWork<'_>) {
+    pub fn prepare(&mut self, work: &StepWork<'_>) {
         self.left.clear();
         self.left.resize(Layer::MAX as usize, 0);
         self.landed.resize(Layer::MAX as usize, SimDuration::ZERO);
@@ -82,6 +82,14 @@ impl ReadyFirst {
             }
             self.queue_next(place);
         }
+    }
+
+    /// Takes the copy that begins now, if one may, with `computed` layers ended: its layer and its request.
+    pub fn take(&mut self, computed: u32) -> Option<(Layer, usize)> {
+        self.release(|layer| layer.0 <= computed);
+        let (layer, request) = self.ready.take_lowest()?;
+        self.queue_next(request);
+        Some((layer, request))
     }
 
     /// Puts the next copy of `request` on the board where it belongs. One that waits for an end that has passed

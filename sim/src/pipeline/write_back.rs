@@ -50,7 +50,7 @@ impl WriteBack {
     ///
     /// Let `c_j` be the end of layer `j`. Then `c_1 ≥ start + tc_1 ≥ drained`, so no predecessor ends after
     /// its successor is due and the first write starts at `c_1`; and `c_j ≥ c_{j−1} + tc_j ≥ c_{j−1} + write`,
-    /// so each write ends before the next is due.
+    /// so each write ends before the next is due. Copies that slow compute only make layers longer.
     pub(super) fn keeps_up(&self, compute: LayerTimes<'_>, start: SimTime, write: SimDuration) -> bool {
         write <= compute.shortest(self.layers()) && self.drained() <= start + compute.of(Layer(1))
     }

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
 
 mod attainment;
-mod canvas;
+pub mod canvas;
 mod distribution;
 mod page;
-mod panel;
-mod raster;
+pub mod panel;
+pub mod raster;
 mod scoreboard;
 mod style;
 mod timeline;
-mod words;
+pub mod words;
 
 pub use raster::AVAILABLE as PNG_AVAILABLE;
 use style::PolicyStyle;

@@ -93,6 +93,7 @@ fn resolve(
             base_s: line.base.as_secs_f64(),
             per_token_s: line.per_token.as_secs_f64(),
         }),
+        without_contention: !scenario.contention,
         ..CostOptions::default()
     };
     let (model, said) = cost::resolve(profile, &scenario.model, &options)

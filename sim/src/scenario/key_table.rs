@@ -54,6 +54,7 @@ pub const KEYS: &[Key] = &[
     key(Engine, "planning", choice(&["synchronous", "ahead", "free"], &[]), Preset, "what a step pays of the solver's time: \"synchronous\", \"ahead\", \"free\""),
     key(Engine, "solver_time", Kind::Quantity { dimension: Duration, zero: true, words: &["table"] }, Preset, "modelled time of one solve: \"table\" or a duration"),
     key(Engine, "link_intercept", choice(&["drop", "per-step"], &[]), Comment("\"drop\""), "the constant of a published link fit: \"drop\" or \"per-step\""),
+    key(Engine, "contention", Kind::Switch, Comment("true"), "whether copies and compute slow each other where the profile says how much"),
     key(Engine, "tensor_parallel", Kind::LaterCount, Comment("1"), "GPUs per server: 1 in this version"),
     key(Engine, "shared_link", Kind::LaterSwitch, Comment("false"), "GPUs on one host link: not in this version"),
     key(Engine, "noise", Kind::Section(Noise), Comment("{ compute_cv = 0.0, copy_cv = 0.0 }"), "lognormal factors of mean 1 on the true times"),

@@ -200,6 +200,8 @@ pub struct Scenario {
     pub engine: ServerSwitches,
     /// Link fits' constant.
     pub link_intercept: LinkIntercept,
+    /// Whether the profile's contention factors count.
+    pub contention: bool,
     /// Switches of §4 after overrides.
     pub planner: PlannerSwitches,
     /// Where each key was written, and its value as written.

@@ -63,6 +63,7 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
         prefill: prefill_section(&prefill)?,
         engine: engine_switches,
         link_intercept: engine.choice::<LinkIntercept>("link_intercept")?.unwrap_or_default(),
+        contention: engine.switch("contention")?.unwrap_or(true),
         planner: planner_switches,
         written: written(root),
     })

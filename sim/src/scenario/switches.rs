@@ -25,6 +25,7 @@ pub fn off_preset(scenario: &Scenario) -> Shown {
     let mut off = engine(&scenario.engine, scenario.link_intercept);
     off.extend(prefixed("planner", planner(&scenario.planner)));
     off.retain(|switch, value| preset.get(switch) != Some(value));
+    off.extend(without_contention(scenario));
     if let Some(host_kv) = scenario.host_kv {
         off.insert("engine.host_kv".to_owned(), show_bytes(host_kv));
     }
@@ -44,6 +45,7 @@ pub fn off_preset(scenario: &Scenario) -> Shown {
 pub fn digest_input(scenario: &Scenario) -> String {
     let mut all = engine(&scenario.engine, scenario.link_intercept);
     all.extend(prefixed("planner", planner(&scenario.planner)));
+    all.extend(without_contention(scenario));
     all.extend(prefixed("server", server(scenario)));
     all.extend(prefixed("trace", trace(scenario)));
     for (index, policy) in scenario.policies.iter().enumerate() {
@@ -54,6 +56,12 @@ pub fn digest_input(scenario: &Scenario) -> String {
         all.extend(prefixed(&format!("policies[{index}]"), own));
     }
     all.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+}
+
+/// The switch that no semantics set: it is named only where it is off, so that digests of scenarios written before
+/// there was one stay as they were.
+fn without_contention(scenario: &Scenario) -> Shown {
+    if scenario.contention { Shown::new() } else { shown([("engine.contention", "false".to_owned())]) }
 }
 
 fn server(scenario: &Scenario) -> Shown {

@@ -51,6 +51,23 @@ fn latency_counts_once_per_copy_and_the_tail_in_step_and_forecast() {
 }
 
 #[test]
+fn contention_slows_what_overlaps_and_the_forecast_leaves_it_out() {
+    let mut instance = instance();
+    instance["contention"] = json!({ "copy": 2, "compute": 1.25 });
+    let (code, stdout, _) = step(&instance.to_string(), &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(code, 0);
+    // Layer 1 ends at 12.5 ms, with 6.25 of the copy's 20 done; the other 13.75 end at 26.25, layer 2 at 36.25.
+    assert_eq!((&answer["step_s"], &answer["prefix_forecast_s"]), (&json!(0.03625), &json!(0.03)));
+    assert_eq!((&answer["compute_s"], &answer["copy_s"]), (&json!(0.0225), &json!(0.02625)));
+    assert_refused(
+        &instance.to_string().replace("1.25", "0.9"),
+        "contention.compute: 0.9: expected a number from 1 to 1000",
+    );
+    assert_refused(&instance.to_string().replace("compute\":1", "computes\":1"), "did you mean `compute`?");
+}
+
+#[test]
 fn csv_has_one_row_per_layer_and_copy() {
     let (code, stdout, stderr) = step(&instance().to_string(), &["--format", "csv"]);
     assert_eq!((code, stderr.as_str()), (0, ""));

@@ -4,7 +4,7 @@
 //! the batch (1 ms per layer), prefill 1 ms per token; published semantics (nothing charged for staging, blocking
 //! restores, one slot) unless a test says otherwise.
 
-use orbitflow_sim::cost::{ComputeModel, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
 use orbitflow_sim::engine::{self, EngineRequest, Setup};
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::{Distance, UniformFootprint};
@@ -36,6 +36,7 @@ fn cost() -> CostModel {
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-3 },
         fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
+        contention: Contention::NONE,
     }
 }
 
@@ -323,6 +324,19 @@ fn tail_and_link_intercept_are_added_once_per_step() {
     let offloaded =
         run_with(&[request(0, 16, 2)], &server(100), &truth, &mut Fixed::new(Distance::At(1))).decodes();
     assert_eq!((offloaded[0].compute, offloaded[0].stall), (ms(7), ms(12)));
+}
+
+#[test]
+fn contention_of_the_true_hardware_slows_what_overlaps_in_a_step() {
+    // Copies of 2 ms for layers 2 and 4, one slot. Layer 1 and copy 2: the layer takes 1.5 ms, in which 0.75 ms of the
+    // copy are done; it ends at 2.75. Layer 2 alone until 3.75. Layer 3 and copy 4 likewise, until 5.25 and 6.5.
+    // Layer 4 alone until 7.5: 5 ms of compute, 2.5 of stall.
+    let truth = CostModel { contention: Contention::of_factors(2.0, 1.5).expect("two slowdowns"), ..cost() };
+    let run = |policy: &mut dyn Policy| run_with(&[request(0, 16, 2)], &server(100), &truth, policy);
+    let offloaded = run(&mut Fixed::new(Distance::At(1))).decodes()[0];
+    assert_eq!((offloaded.compute, offloaded.stall * 2), (ms(5), ms(5)));
+    let resident = run(&mut resident()).decodes()[0];
+    assert_eq!((resident.compute, resident.stall), (ms(4), ms(0)), "nothing is copied");
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use orbitflow_sim::ids::Layer;
 use orbitflow_sim::model::{Distance, LayerSet, Placement};
 use orbitflow_sim::pipeline::{
-    CopyOrder, CopyTimes, LayerTimes, Scratch, StepRequest, StepWork, WriteBack, prefix_forecast, step,
-    timeline,
+    Contention, CopyOrder, CopyTimes, LayerTimes, Scratch, StepRequest, StepWork, WriteBack, prefix_forecast,
+    step, timeline,
 };
 use orbitflow_sim::record::StepTimeline;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration, SimTime};
 use proptest::prelude::*;
+
+mod contention;
 
 /// A [`StepWork`] that owns its times.
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ struct Work {
     requests: Vec<(LayerSet, Times)>,
     slots: u32,
     order: CopyOrder,
+    contention: Contention,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +49,7 @@ impl Work {
             requests: &requests,
             slots: self.slots,
             order: self.order,
+            contention: self.contention,
         })
     }
 
@@ -96,6 +100,7 @@ fn mixed_work_of(layers: u32) -> impl Strategy<Value = Work> {
         requests,
         slots,
         order,
+        contention: Contention::NONE,
     })
 }
 
@@ -186,7 +191,8 @@ proptest! {
         for (multiple, rest, gap) in steps {
             let requests = vec![(Placement::at(Distance::At(1), layers).offloaded, Times::Same(rest))];
             let (write, compute) = (compute * multiple, Times::Same(compute));
-            let work = Work { layers, compute, requests, slots: 1, order: CopyOrder::ReadyFirst };
+            let order = CopyOrder::ReadyFirst;
+            let work = Work { layers, compute, requests, slots: 1, order, contention: Contention::NONE };
             let (slow, _) = work.run(|work| timeline(work, start, Some((&mut slow_state, write))));
             let fast = work.run(|work| step(work, start, Some((&mut fast_state, write)), &mut scratch));
             prop_assert_eq!(fast, slow);
@@ -285,6 +291,7 @@ fn a_large_batch_of_mixed_distances_is_equal_too() {
             requests,
             slots: 2,
             order: CopyOrder::ReadyFirst,
+            contention: Contention::NONE,
         };
         assert_fast_is_slow(&work, &mut scratch);
         work.order = CopyOrder::InOrder;
@@ -304,6 +311,7 @@ fn a_slow_write_back_stalls_the_next_step_by_its_backlog() {
         requests: Vec::new(),
         slots: 1,
         order: CopyOrder::ReadyFirst,
+        contention: Contention::NONE,
     };
     let (mut state, mut scratch, write) = (WriteBack::new(2), Scratch::default(), picos(30));
     let mut at = |start| {

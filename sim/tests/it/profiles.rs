@@ -17,6 +17,7 @@ use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
 use serde_json::{Value, json};
 
 mod commands;
+mod contention;
 mod refusals;
 
 fn llama_8b() -> ModelSpec {
@@ -259,10 +260,16 @@ fn synthetic() -> HardwareProfile {
             layers: NonZeroU32::new(model.layers).unwrap(),
             weight_bytes_per_layer: NonZeroU64::new(model.layer_weight_bytes().get()).unwrap(),
             s_by_prompt_tokens: table(&[(512, 0.02), (1024, 0.03), (4096, 0.12)]),
+            attention: None,
         }],
     });
-    profile.checks =
-        vec![Check { name: "attn_fp64".to_owned(), worst_rel: Some(1e-6), bound: Some(2e-3), pass: true }];
+    profile.checks = vec![Check {
+        name: "attn_fp64".to_owned(),
+        worst_rel: Some(1e-6),
+        bound: Some(2e-3),
+        pass: true,
+        ..Check::default()
+    }];
     for section in ["provenance", "device", "link", "hbm", "compute", "contention", "validation", "drift"] {
         profile.say_missing(section, "made up for tests");
     }
@@ -306,11 +313,27 @@ fn a_profile_is_called_measured_only_if_its_kind_says_so_and_every_check_passed(
     let text = serde_json::to_string(&good).unwrap();
     assert_eq!(parse("good", &text).unwrap(), good);
 
+    let note = Some("no NVML here".to_owned());
+    let waived = Check { name: "nvml".to_owned(), waived: true, note, ..Check::default() };
+    let mut partly = good.clone();
+    partly.checks.push(waived.clone());
+    assert!(partly.is_measured(), "what could not be checked did not fail");
+    let failures = |profile: &HardwareProfile| {
+        check(profile).into_iter().filter(|finding| finding.verdict == Verdict::Failure).count()
+    };
+    assert_eq!(failures(&partly), 0, "the note says why there are no numbers");
+    partly.checks[1].note = None;
+    assert_eq!(failures(&partly), 1, "nothing says why");
+
     let mut failed = good.clone();
     failed.checks[0].pass = false;
     let mut unchecked = good.clone();
     unchecked.checks.clear();
-    for profile in [failed, unchecked] {
+    let mut waived_only = good.clone();
+    waived_only.checks = vec![Check { pass: true, ..waived.clone() }];
+    let mut failed_beside = failed.clone();
+    failed_beside.checks.push(waived);
+    for profile in [failed, unchecked, waived_only, failed_beside] {
         assert!(!profile.is_measured());
         let (_, notes) = resolve(&profile, &llama_8b(), &CostOptions::default()).unwrap();
         assert!(notes[0].contains("unconfirmed"), "{notes:?}");
@@ -348,6 +371,9 @@ fn everything_that_the_gpu_program_measures_can_be_written_and_read() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let written: Value = serde_json::from_str(EVERYTHING).unwrap();
     assert_eq!(keys(&again), keys(&written));
+    for section in ["link", "prefill", "contention", "validation", "checks"] {
+        assert_eq!(again[section], written[section], "every key of `{section}` survives");
+    }
 
     let findings = check(&profile);
     assert!(findings.iter().all(|finding| finding.verdict != Verdict::Failure), "{findings:?}");
@@ -357,7 +383,8 @@ fn everything_that_the_gpu_program_measures_can_be_written_and_read() {
         .map(|finding| finding.text.as_str())
         .collect();
     let p95 = "validation.summary.p95_abs: 20.0 %: expected at most 10 %";
-    assert_eq!(warnings, ["dropped for lack of time: E8", p95]);
+    let waived = "checks: `nvml_clocks` was waived (no NVML here)";
+    assert_eq!(warnings, [waived, "dropped for lack of time: E8", p95]);
     assert!(profile.is_measured());
 
     let model = ModelSpec { name: "my-llama".to_owned(), ..llama_8b() };
@@ -366,7 +393,12 @@ fn everything_that_the_gpu_program_measures_can_be_written_and_read() {
     close(cost.h2d.copy_time_s(Bytes::new(4 * 65_536)), 4e-6 + 4.0 * 65_536.0 / 55e9, 1e-12);
     for note in [
         "compute: my-llama has the shape of llama-3-8b, whose times are used",
-        "warning: the profile's contention factors are not applied",
+        "prefill: table of llama-3-8b (measured, its attention datasheet × 0.5), prompts up to 1024 tokens, \
+         beyond that the last slope",
+        "contention: `h2d|layer` not measured, the largest of the single kernels stands in: `h2d|attn` 1.1",
+        "contention: a copy takes 1.1 times as long while a layer computes, a layer 1.01 times as long while a \
+         copy runs (measured); forecasts leave it out",
+        "warning: the profile's `link.bidir` is not applied: copies and write-through do not slow each other",
     ] {
         assert!(notes.iter().any(|said| said == note), "{note} in {notes:?}");
     }

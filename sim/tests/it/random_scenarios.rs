@@ -3,7 +3,7 @@
 //! Every switch of both semantics is drawn, memory is scarce, links are slow, some requests can never be served.
 //! What such scenarios exercise is counted by [`Seen`].
 
-use orbitflow_sim::cost::{ComputeModel, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
 use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::UniformFootprint;
@@ -46,7 +46,7 @@ pub fn draw(seed: u64) -> Scenario {
     let pool = (longest.div_ceil(16) * u64::from(layers)) as f64 * random.random_range(0.4..2.0);
     let batch_size = random.random_range(1..6);
     let headroom = 100 + u64::from(batch_size * layers);
-    let truth = draw_cost(random, layers);
+    let mut truth = draw_cost(random, layers);
     let published = random.random_bool(0.4);
     let mut switches = if published { ServerSwitches::PUBLISHED } else { ServerSwitches::PHYSICAL };
     if random.random_bool(0.6) {
@@ -85,6 +85,10 @@ pub fn draw(seed: u64) -> Scenario {
     let belief = wrong_about_the_link(&truth, one_of(random, &[1.0, 1.0, 0.5, 2.0]));
     let slo = SimDuration::from_secs_f64(truth.compute_s(longest, 1) * random.random_range(0.8..2.5));
     let requests = requests.into_iter().map(|request| EngineRequest { slo, ..request }).collect();
+    if random.random_bool(0.3) {
+        let (copy, compute) = (one_of(random, &[1.0, 1.3, 4.0]), one_of(random, &[1.0, 1.1, 1.7]));
+        truth.contention = Contention::of_factors(copy, compute).expect("two slowdowns");
+    }
     Scenario { requests, server, footprint, truth, belief, planner, slo }
 }
 
@@ -127,6 +131,7 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
         prefill: PrefillModel::Linear { base_s: 1e-3, per_token_s: 1e-5 },
         fixed_tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
         link_intercept: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(1_000_000_000)]),
+        contention: Contention::NONE,
     }
 }
 

@@ -122,6 +122,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         "engine.noise.copy_cv=0.1",
         "engine.write_back=link", // the preset's own value
         "engine.link_intercept=per-step",
+        "engine.contention=false",
         "engine.host_kv=64 GiB",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
@@ -129,6 +130,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         "policies=[\"orbitflow\", { use = \"orbitflow\", key = \"eager\", feedback = false, pause = true }]",
     ]);
     let expected = [
+        ("engine.contention", "false"),
         ("engine.host_kv", "64 GiB"),
         ("engine.link_intercept", "per-step"),
         ("engine.noise.copy_cv", "0.1"),
@@ -148,7 +150,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
     let plain = set(&[]).digest_input();
     assert_eq!(
         plain,
-        set(&["seed=42", "engine.slots=2", "trace.load=1"]).digest_input(),
+        set(&["seed=42", "engine.slots=2", "trace.load=1", "engine.contention=true"]).digest_input(),
         "defaults written out"
     );
     assert_eq!(plain, set(&["trace.file=elsewhere.json"]).digest_input(), "its contents are hashed instead");
@@ -181,6 +183,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "engine.slots=3",
         "engine.noise.compute_cv=0.1",
         "engine.link_intercept=per-step",
+        "engine.contention=false",
         "planner.failure_budget=1",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",

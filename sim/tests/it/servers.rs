@@ -1,6 +1,6 @@
 //! Servers that several tests use.
 
-use orbitflow_sim::cost::{ComputeModel, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
 use orbitflow_sim::model::{self, ModelSpec};
 use orbitflow_sim::units::{BytesPerSec, SimDuration};
 
@@ -22,5 +22,6 @@ pub fn a6000() -> CostModel {
         prefill: PrefillModel::Linear { base_s: 0.0, per_token_s: 1e-4 },
         fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
+        contention: Contention::NONE,
     }
 }

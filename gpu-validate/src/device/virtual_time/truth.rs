@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use orbitflow_sim::cost::profile::Positive;
 use orbitflow_sim::cost::{
-    BatchTable, ComputeModel, CostModel, LinkModel, MeasuredCompute, PrefillModel, PromptTable,
+    BatchTable, ComputeModel, Contention, CostModel, LinkModel, MeasuredCompute, PrefillModel, PromptTable,
 };
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
@@ -32,6 +32,15 @@ pub struct VirtualContention {
     pub copy_ppm: u32,
     /// A kernel beside a copy.
     pub compute_ppm: u32,
+}
+
+impl VirtualContention {
+    /// The simulator's form of it. Panics on factors below 1.
+    fn factors(self) -> Contention {
+        let factor = |ppm: u32| f64::from(ppm) / f64::from(Contention::ONE_PPM);
+        Contention::of_factors(factor(self.copy_ppm), factor(self.compute_ppm))
+            .expect("Invariant: a virtual slowdown is a factor of 1 or more")
+    }
 }
 
 /// Noise on kernels and copies: each takes its time times a factor, uniform within ±`ppm` of 1.
@@ -254,6 +263,7 @@ impl VirtualTruth {
             )),
             fixed_tail: SimDuration::ZERO,
             link_intercept: SimDuration::ZERO,
+            contention: self.contention.map_or(Contention::NONE, VirtualContention::factors),
         }
     }
 

@@ -5,6 +5,8 @@
 //! not known is null, and [`HardwareProfile::missing`] says why; it is never 0, which [`Positive`] refuses.
 //! Knows nothing about files, models by name, or what a number will be used for.
 
+mod compute;
+mod link;
 mod positive;
 mod validation;
 
@@ -14,6 +16,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use compute::{
+    AffineLine, Attention, Compute, Datasheet, EngineFit, Launch, ModelShape, Prefill, PrefillShape,
+};
+pub use link::{Bidirectional, CopyDirection, Fit, Link, LinkDirection, LinkFit};
 pub use positive::{BadNumber, Positive};
 pub use validation::{
     Check, Drift, HeldOut, MeasuredStep, PredictedStep, Validation, ValidationCase, ValidationSummary,
@@ -60,7 +66,7 @@ pub struct HardwareProfile {
     pub schema_version: u32,
     /// How the numbers came to be.
     pub kind: ProfileKind,
-    /// What ran the measurement: `cuda` or `host`.
+    /// What ran the measurement: `cuda`, `host` or `virtual-time`.
     pub backend: Option<String>,
     /// Where the numbers are from.
     pub provenance: Provenance,
@@ -106,6 +112,7 @@ impl HardwareProfile {
                 pageable: None,
                 curves: None,
                 link_intercept_s: None,
+                fits: Vec::new(),
             },
             hbm: None,
             compute: Compute::default(),
@@ -134,11 +141,11 @@ impl HardwareProfile {
         }
     }
 
-    /// Whether its numbers may be called measured: its kind says so, it was checked, and every check passed.
+    /// Whether its numbers may be called measured: its kind says so, and of the checks that were not waived there is
+    /// at least one and every one passed.
     pub fn is_measured(&self) -> bool {
-        self.kind == ProfileKind::Measured
-            && !self.checks.is_empty()
-            && self.checks.iter().all(|check| check.pass)
+        let mut real = self.checks.iter().filter(|check| !check.waived).peekable();
+        self.kind == ProfileKind::Measured && real.peek().is_some() && real.all(|check| check.pass)
     }
 
     /// What a report calls numbers taken from this profile.
@@ -298,98 +305,6 @@ pub struct DeviceSample {
     pub throttle_bits: Option<u64>,
 }
 
-/// The link between host and GPU memory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// Host to device.
-    pub h2d: LinkDirection,
-    /// Device to host; the simulator takes `h2d` where it is missing, and says so.
-    pub d2h: Option<LinkDirection>,
-    /// Rates with both directions busy, over the rates alone.
-    pub bidir: Option<Bidirectional>,
-    /// Host to device from pageable memory.
-    pub pageable: Option<LinkDirection>,
-    /// File of the whole curves, beside the profile.
-    pub curves: Option<String>,
-    /// Constant of a whole-step fit, per step that copies: `B_comm − B_compute/L` (design §3.6).
-    pub link_intercept_s: Option<Positive>,
-}
-
-/// One direction: `t = latency + max(n·submit, Σ max(engine, s/BW(s)))` over `n` pieces of sizes `s`, with
-/// `BW(s)` = `bw_small` below the knee and `bw_inf` from it on (`gpu-measurement.md` §3.2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LinkDirection {
-    /// How copies are submitted: `async`, `batch`, `batch+overlap`, `sm_gather`.
-    pub api: Option<String>,
-    /// Host memory: `pinned`, `pinned-wc`, `pageable`.
-    pub mem: Option<String>,
-    /// Rate of large pieces.
-    pub bw_inf_bytes_per_s: Positive,
-    /// Rate of pieces below the knee.
-    pub bw_small_bytes_per_s: Option<Positive>,
-    /// Size from which a piece moves at the large rate.
-    pub knee_bytes: Option<NonZeroU64>,
-    /// Time before the first byte of a copy; the simulator takes 0 where it is missing, and says so.
-    pub latency_s: Option<Positive>,
-    /// CPU time to submit one piece.
-    pub submit_s_per_desc: Option<Positive>,
-    /// Least time of the copy engine per piece.
-    pub engine_s_per_desc: Option<Positive>,
-    /// Size of the pieces in which the KV of one layer is copied; null: in one piece.
-    pub descriptor_bytes: Option<NonZeroU64>,
-    /// Quality of the fit.
-    pub fit: Option<Fit>,
-}
-
-impl LinkDirection {
-    /// A direction of which only the rate is known.
-    pub fn of_rate(bytes_per_s: Positive) -> Self {
-        LinkDirection {
-            api: None,
-            mem: None,
-            bw_inf_bytes_per_s: bytes_per_s,
-            bw_small_bytes_per_s: None,
-            knee_bytes: None,
-            latency_s: None,
-            submit_s_per_desc: None,
-            engine_s_per_desc: None,
-            descriptor_bytes: None,
-            fit: None,
-        }
-    }
-}
-
-/// Quality of a fit. Errors are shares: 0.05 is 5 %.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Fit {
-    /// Share of the variance explained.
-    pub r2: Option<f64>,
-    /// Largest relative error.
-    pub max_rel_err: Option<f64>,
-    /// Median relative error.
-    pub med_rel_err: Option<f64>,
-    /// Relative error of a point left out of the fit.
-    pub loo_rel_err: Option<f64>,
-    /// Points.
-    pub n: Option<NonZeroU32>,
-    /// 95 % interval per coefficient: low, high.
-    #[serde(default)]
-    pub ci95: BTreeMap<String, [f64; 2]>,
-}
-
-/// Rates with both directions busy, over the rates alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Bidirectional {
-    /// Host to device.
-    pub h2d_factor: Option<Positive>,
-    /// Device to host.
-    pub d2h_factor: Option<Positive>,
-}
-
 /// GPU memory rates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -398,143 +313,6 @@ pub struct Hbm {
     pub copy_rw_bytes_per_s: Option<Positive>,
     /// Reading only.
     pub read_bytes_per_s: Option<Positive>,
-}
-
-/// Decode step times, in up to three forms.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Compute {
-    /// Measured tables, one per model shape.
-    #[serde(default)]
-    pub model_shapes: Vec<ModelShape>,
-    /// A line fitted to the step times of one model on a serving engine.
-    pub affine: Option<EngineFit>,
-    /// The maker's figures.
-    pub datasheet: Option<Datasheet>,
-    /// Kernel launches.
-    pub launch: Option<Launch>,
-    /// Sampling and scheduling after the last layer, per decode step.
-    pub tail_s: Option<Positive>,
-}
-
-/// Measured decode times of one model: per layer `w(B) + max(floor, c + kv_bytes(T)/bytes_per_s) + other`, per
-/// step `lm_head(B) + fixed` (`gpu-measurement.md` §3.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelShape {
-    /// Name of the model.
-    pub model: String,
-    /// Layers of the model.
-    pub layers: NonZeroU32,
-    /// K and V of one token in one layer.
-    pub kv_bytes_per_token_layer: NonZeroU64,
-    /// Weights of one layer.
-    pub weight_bytes_per_layer: NonZeroU64,
-    /// Matrix multiplications of one layer, by requests in the batch.
-    pub layer_weights_s_by_batch: BTreeMap<u32, Positive>,
-    /// Output head, by requests in the batch.
-    #[serde(default)]
-    pub lm_head_s_by_batch: BTreeMap<u32, Positive>,
-    /// Attention of one layer.
-    pub attn: Attention,
-    /// The rest of a layer: norms, rotary embedding, KV append, launch gaps.
-    pub layer_other_s: Option<Positive>,
-    /// The rest of a step.
-    pub step_fixed_s: Option<Positive>,
-    /// The whole step as a line in context tokens, to compare with published fits.
-    pub affine: Option<AffineLine>,
-}
-
-/// Attention of one layer: a floor, then a line in bytes of KV read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Attention {
-    /// Least time.
-    pub floor_s: Option<Positive>,
-    /// Constant of the line.
-    pub c_s: Option<Positive>,
-    /// Rate at which KV is read.
-    pub bytes_per_s: Positive,
-    /// Query heads per KV head.
-    pub gqa: Option<NonZeroU32>,
-    /// Quality of the fit.
-    pub fit: Option<Fit>,
-}
-
-/// `A·T + B` over the context tokens of the batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AffineLine {
-    /// Seconds per context token.
-    pub a_s_per_token: Positive,
-    /// Seconds per step.
-    pub b_s: Positive,
-    /// Share of the variance explained.
-    pub r2: Option<f64>,
-}
-
-/// `A·T + B` of one model on a serving engine; tied to that model's KV geometry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EngineFit {
-    /// Model it was fitted with.
-    pub model: String,
-    /// Its layers.
-    pub layers: NonZeroU32,
-    /// K and V of one of its tokens, over all layers.
-    pub kv_bytes_per_token: NonZeroU64,
-    /// Seconds per context token.
-    pub a_s_per_token: Positive,
-    /// Seconds per step.
-    pub b_s: Positive,
-    /// Share of the variance explained.
-    pub r2: Option<f64>,
-}
-
-/// The maker's figures, for all GPUs together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Datasheet {
-    /// Memory rate.
-    pub hbm_bytes_per_s: Positive,
-    /// Dense bf16 tensor rate with fp32 accumulation.
-    pub bf16_flops_per_s: Positive,
-    /// Fixed time per decode step; the simulator takes 0 where it is missing, and says so.
-    pub overhead_s: Option<Positive>,
-    /// Memory size.
-    pub memory_bytes: NonZeroU64,
-}
-
-/// Kernel launches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Launch {
-    /// CPU time of one launch on a stream.
-    pub stream_s: Option<Positive>,
-    /// GPU time between nodes of a graph.
-    pub graph_node_s: Option<Positive>,
-}
-
-/// Prefill times, one entry per model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prefill {
-    /// Times of one prompt alone, per model shape.
-    pub model_shapes: Vec<PrefillShape>,
-}
-
-/// Prefill times of one model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PrefillShape {
-    /// Name of the model.
-    pub model: String,
-    /// Layers of the model.
-    pub layers: NonZeroU32,
-    /// Weights of one layer.
-    pub weight_bytes_per_layer: NonZeroU64,
-    /// Seconds of one prompt, by its tokens; interpolated between, the first entry is the least.
-    pub s_by_prompt_tokens: BTreeMap<u32, Positive>,
 }
 
 /// How much copies and compute slow each other: key `slowed|by`, for example `h2d|attn`; 1 is not at all.

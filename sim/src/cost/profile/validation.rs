@@ -1,6 +1,8 @@
 //! What a measuring run says about its own trustworthiness: checks, drift, predicted against measured steps
 //! (`gpu-measurement.md` §4.2 to §4.4). Errors are shares: 0.05 is 5 %.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub struct Validation {
 pub struct ValidationCase {
     /// Unique name.
     pub id: String,
+    /// Which arm of the comparison it belongs to, where the same work was measured in several ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
     /// Model shape.
     pub model: String,
     /// Requests in the batch.
@@ -57,6 +62,12 @@ pub struct PredictedStep {
     pub affine: Option<Positive>,
     /// The published planner's formula.
     pub orbitflow: Option<Positive>,
+    /// The longer of all compute and all copies: no step takes less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<Positive>,
+    /// The full model less contention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_contention: Option<Positive>,
 }
 
 /// Measured step times.
@@ -87,6 +98,12 @@ pub struct ValidationSummary {
     pub regret: Option<f64>,
     /// Errors of the model that no fit saw.
     pub heldout: Option<HeldOut>,
+    /// Median of the absolute errors of the other predictions, by their key in `pred_s`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_baseline: BTreeMap<String, f64>,
+    /// Median of the absolute errors of the full model, by band of `rho`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_rho: BTreeMap<String, f64>,
 }
 
 /// Errors of the model that no fit saw.
@@ -104,7 +121,7 @@ pub struct HeldOut {
 }
 
 /// One correctness check of the measuring run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// Name, for example `attn_fp64`.
@@ -113,8 +130,18 @@ pub struct Check {
     pub worst_rel: Option<f64>,
     /// The most that passes; 0 where only bit equality does.
     pub bound: Option<f64>,
-    /// Whether it passed.
+    /// Whether it passed; says nothing of a waived check.
     pub pass: bool,
+    /// It could not be made here, and counts neither as passed nor as failed; `note` says why.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waived: bool,
+    /// What a reader should know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How far repeated anchors moved between start and end of the run.

@@ -53,3 +53,20 @@ fn profile_check_exits_0_for_a_usable_profile_and_2_for_any_other() {
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.contains("ends in the middle"), "{err}");
 }
+
+#[test]
+fn profile_show_lists_every_fitted_way_of_copying_and_how_the_checks_went() {
+    let (code, out, _) = orbitflow(&["profile", "show", "tests/profiles/everything.json"]);
+    assert_eq!(code, 0);
+    for part in [
+        "fit of host to device (blocks-batch, batch) 50.000 GB/s, latency not known",
+        "fit of device to host 40.000 GB/s, latency not known",
+        "checks       1 passed, 0 failed, 1 waived",
+        "contention: a copy takes 1.1 times as long",
+    ] {
+        assert!(out.contains(part), "{part} in {out}");
+    }
+    let (_, out, _) = orbitflow(&["profile", "check", "tests/profiles/everything.json"]);
+    assert!(out.contains("warn  own checks  checks: `nvml_clocks` was waived (no NVML here)"), "{out}");
+    assert!(out.contains("good for     numbers that may be called measured"), "{out}");
+}

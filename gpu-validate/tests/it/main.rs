@@ -1,0 +1,3 @@
+//! The tests of `gpu-validate` from outside: its shape, its command line, whole runs without a GPU.
+
+mod architecture;
