@@ -150,6 +150,7 @@ fn shuffle<T>(seed: u64, items: &mut [T]) {
 mod tests {
     use super::*;
     use crate::device::Backend;
+    use crate::device::host::{HostDevice, HostOptions};
     use crate::device::virtual_time::{VirtualTimeDevice, VirtualTruth};
     use crate::scale::Scale;
     use crate::session::{Deadline, Silent};
@@ -178,6 +179,17 @@ mod tests {
             assert!((point.timing.median_s - expected.as_secs_f64()).abs() < 1e-12, "{point:?}");
             assert_eq!(point.model, scale.fitted.name);
         }
+    }
+
+    #[test]
+    fn the_host_times_every_step_and_the_held_out_model_is_none_of_them() {
+        let mut device = HostDevice::new(HostOptions::default()).unwrap();
+        let scale = Scale { step_samples: 2, ..Scale::of(Backend::Host, true) };
+        let mut progress = Silent;
+        let mut session = Session::new(&mut device, &scale, Deadline::never(), 7, &mut progress);
+        let found = full_step(&mut session).unwrap();
+        assert_eq!((found.len(), session.dropped.len()), (10, 0), "{:?}", session.dropped);
+        assert!(found.iter().all(|point| point.timing.min_s > 0.0 && point.model != scale.held_out.name));
     }
 
     #[test]
