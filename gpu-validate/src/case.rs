@@ -124,6 +124,27 @@ pub struct Prediction {
     pub rho: f64,
     /// By each model.
     pub step_s: PredictedStep,
+    /// What the step is made of.
+    pub parts: PredictedParts,
+}
+
+/// What a predicted step is made of, in seconds, and what else was predicted of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedParts {
+    /// Compute of all layers alone, dilation included.
+    pub compute_s: f64,
+    /// Host-to-device copies alone.
+    pub copy_s: f64,
+    /// After the last layer.
+    pub tail_s: f64,
+    /// No step takes less: the longer of compute and copies alone, and the tail.
+    pub least_s: f64,
+    /// No step takes more: compute and copies one after the other, contended, and the tail.
+    pub most_s: f64,
+    /// The step if copies went `ready-first`: what [`CopyStreams::PerRequest`] may be nearer to.
+    pub ready_first_s: f64,
+    /// Of each layer: compute waiting before it.
+    pub stalls_s: Vec<f64>,
 }
 
 /// A case with its prediction and what was measured.

@@ -19,13 +19,26 @@ pub mod kernels;
 
 pub mod device;
 
-pub mod kernel_check;
-pub mod preflight;
-
 pub mod case;
 pub mod results;
 pub mod scale;
 pub mod session;
 
+pub mod measure;
+pub mod experiments;
+
+pub mod decode;
+pub mod full_step;
+pub mod checks;
+
+pub mod fit;
+pub mod compare;
+pub mod profile;
+
+pub mod validation;
+
 pub mod folder;
+pub mod preflight;
 pub mod report;
+
+pub mod kernel_check;

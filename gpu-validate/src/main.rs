@@ -1,23 +1,28 @@
-//! `gpu-validate`: measures a GPU and its host link and writes the hardware profile that `orbitflow` runs on.
-//!
-//! This build has no experiment yet: it says so and exits 3 (no usable GPU), so that no script takes it for a
-//! measurement.
+//! `gpu-validate`: the command line.
 
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use clap::Parser;
-
-/// Measures a GPU and its host link, writes a hardware profile, validates the step model against it.
-#[derive(Parser)]
-#[command(name = "gpu-validate", version)]
-struct Cli {}
+use gpu_validate::cli::{self, Failure};
 
 fn main() -> ExitCode {
-    Cli::parse();
-    eprintln!(
-        "gpu-validate: measures nothing yet: this version ({} layers at most per model) has no experiments; \
-         no profile was written",
-        orbitflow_sim::ids::Layer::MAX
-    );
-    ExitCode::from(3)
+    match cli::run(std::env::args_os()) {
+        Ok(code) => code,
+        // A reader that went away (`gpu-validate … | head`) is no failure.
+        Err(Failure::Run(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(failure @ Failure::NoGpu(_)) => {
+            eprintln!("gpu-validate: {failure}");
+            ExitCode::from(failure.code())
+        }
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == ErrorKind::BrokenPipe)
+    })
 }

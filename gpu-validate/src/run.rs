@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::checks;
 use crate::device::DeviceError;
-use crate::experiments;
+use crate::experiments::{self, Anchor, kv_layouts, link_peak, matrix_products, memory_rates, size_curve};
 use crate::fit::FitSettings;
 use crate::folder::Folder;
 use crate::full_step;
@@ -19,7 +19,7 @@ use crate::profile::{self, FitReport};
 use crate::report;
 use crate::results::{Dropped, Measurements};
 use crate::session::Session;
-use crate::validation;
+use crate::validation::{self, Predictions, ProfileCosts};
 
 /// Share of the time that validation and the drift anchors must be left.
 const KEPT_FOR_VALIDATION: f64 = 0.2;
@@ -171,17 +171,18 @@ pub fn measure(session: &mut Session<'_>, folder: &Folder, info: &RunInfo) -> an
     let mut groups = Groups { folder, failed: Vec::new(), dropped: Vec::new() };
     let run = &mut groups;
     let checks = run.run(session, "E11", "worst: relative error, or differing bytes", checks::checks)?;
-    let anchors = experiments::drift::first(session);
-    let link = run.run(session, "E1", "bytes moved in the measured direction alone", experiments::link::peak)?;
-    let memory = run.run(session, "E4", "copy: bytes read plus written; read, write: those alone", experiments::memory::rates)?;
-    let launches = run.run(session, "E7", "no bytes", experiments::launches::launches)?;
-    let gemms = run.run(session, "E5", "no bytes: rows, out, inner give them", experiments::gemm::products)?;
-    let attention = run.run(session, "E6", "kv_bytes: K and V of all context tokens, once", experiments::attention::attention)?;
-    let copies = run.run(session, "E2", "pieces × piece_bytes, one direction", experiments::size_curve::size_curve)?;
+    let first = anchors(session, "E12 first", &mut run.failed);
+    let link = run.run(session, "E1", "bytes moved in the measured direction alone", link_peak)?;
+    let memory = run.run(session, "E4", "copy: bytes read plus written; read, write: those alone", memory_rates)?;
+    let launches = run.run(session, "E7", "no bytes", experiments::launches)?;
+    let gemms = run.run(session, "E5", "no bytes: rows, out and inner give them", matrix_products)?;
+    let attention = run.run(session, "E6", "kv_bytes: K and V of all context tokens, once", experiments::attention)?;
+    let copies = run.run(session, "E2", "pieces × piece_bytes, one direction", size_curve)?;
     let steps = run.run(session, "E9", "no bytes", full_step::full_step)?;
-    let contention = run.run(session, "E8", "no bytes: times of the same work alone and together", experiments::contention::contention)?;
-    let layouts = run.run(session, "E3", "bytes of all pieces, host to device", experiments::layout::layouts)?;
-    let drift = run.run(session, "E12", "no bytes", |session| experiments::drift::last(session, anchors))?;
+    let contention = run.run(session, "E8", "no bytes: times of the same work alone and together", experiments::contention)?;
+    let layouts = run.run(session, "E3", "bytes of all pieces, host to device", kv_layouts)?;
+    let last = anchors(session, "E12 last", &mut run.failed);
+    let drift = run.run(session, "E12", "no bytes", |_| Ok(experiments::drift(&first, &last)))?;
     session.deadline = whole;
     let measurements = Measurements {
         link,
@@ -212,20 +213,24 @@ pub fn validate(
     mut measured: Measured,
 ) -> anyhow::Result<Conclusion> {
     let facts = session.device.facts().clone();
-    let cases = validation::cases(session.scale, &facts, &measured.profile)?;
-    let predictions = validation::Predictions::of(&cases, &measured.profile)?;
-    let sha256 = predictions.write(folder.path())?;
-    session.progress.note(&format!("{} predictions written, SHA-256 {sha256}", cases.len()));
-    let results = validation::run(session, &cases, &predictions);
+    let costs = ProfileCosts { profile: &measured.profile };
+    let (cases, without) = validation::cases(session.scale, &facts, &costs);
+    let predictions = Predictions::of(&cases, &costs, &validation::profile_sha256(&measured.profile))?;
+    let written = predictions.write(folder.path())?;
+    session.progress.note(&format!("{} predictions written, SHA-256 {}", cases.len(), written.sha256()));
+    session.dropped.extend(without);
+    let results = validation::run(session, &cases, &written);
     session.device.free_all()?;
     folder.append_samples(&std::mem::take(&mut session.samples))?;
     measured.measurements.dropped.append(&mut session.dropped);
-    validation::verify(folder.path(), &sha256)?;
+    measured.profile.device.samples.append(&mut session.states);
     let results = results?;
-    let (validated, reasons) = validation::summary(&results, &sha256);
-    profile::attach_validation(&mut measured.profile, validated, &reasons);
-    let arm = validation::second_arm(&results);
-    write(session, folder, info, &measured, &arm)
+    let findings = validation::findings(&results);
+    folder.save_json("groups/E10.json", &findings)?;
+    let reasons = [("validation".to_owned(), "no case of that kind was measured".to_owned())];
+    let summary = validation::summary(&results, written.sha256());
+    profile::attach_validation(&mut measured.profile, summary, &reasons);
+    write(session, folder, info, &measured, &findings.sentences)
 }
 
 /// Writes profile and report of a run without validation.
@@ -246,10 +251,12 @@ fn write(
     folder: &Folder,
     info: &RunInfo,
     measured: &Measured,
-    second_arm: &[String],
+    findings: &[String],
 ) -> anyhow::Result<Conclusion> {
     let backend = session.device.backend();
-    let warnings = report::warnings(&measured.profile, &measured.measurements, &session.device.facts().warnings);
+    let mut said = session.device.facts().warnings.clone();
+    said.extend(measured.fits.iter().flat_map(|fits| fits.warnings.clone()));
+    let warnings = report::warnings(&measured.profile, &measured.measurements, &said);
     let fits = measured.fits.as_ref().map(FitReport::lines).unwrap_or_default();
     let subject = report::Subject {
         profile: &measured.profile,
@@ -257,7 +264,7 @@ fn write(
         backend,
         quick: info.quick,
         warnings: &warnings,
-        second_arm,
+        findings,
         fits: &fits,
     };
     for (name, text) in report::files(&subject).map_err(anyhow::Error::msg)? {
@@ -274,6 +281,14 @@ fn write(
     conclusion.lines.push(format!("profile: {}", profile.display()));
     conclusion.lines.push(format!("report: {}", folder.path().join("report.md").display()));
     Ok(conclusion)
+}
+
+/// The drift anchors; a failure is named and the run goes on without.
+fn anchors(session: &mut Session<'_>, pass: &str, failed: &mut Vec<String>) -> Vec<Anchor> {
+    experiments::anchors(session, pass, Vec::new()).unwrap_or_else(|error| {
+        failed.push(format!("{pass}: {error}"));
+        Vec::new()
+    })
 }
 
 /// What came out, for stdout and the exit code.

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use orbitflow_sim::cost::profile::DeviceSample;
+
 use crate::device::{Device, DeviceError};
 use crate::results::Dropped;
 use crate::scale::Scale;
@@ -94,9 +96,23 @@ pub struct Session<'a> {
     pub samples: Vec<SampleRow>,
     /// Every point left out.
     pub dropped: Vec<Dropped>,
+    /// Clocks, power and throttling, read while something ran.
+    pub states: Vec<DeviceSample>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// With nothing measured yet.
+    pub fn new(
+        device: &'a mut dyn Device,
+        scale: &'a Scale,
+        deadline: Deadline,
+        seed: u64,
+        progress: &'a mut dyn Progress,
+    ) -> Self {
+        let (samples, dropped, states) = (Vec::new(), Vec::new(), Vec::new());
+        Session { device, scale, deadline, seed, progress, samples, dropped, states }
+    }
+
     /// Keeps the samples of a point for `samples.csv`.
     pub fn keep_samples(&mut self, experiment: &str, point: &str, seconds: &[f64]) {
         self.samples.extend(seconds.iter().enumerate().map(|(sample, seconds)| SampleRow {

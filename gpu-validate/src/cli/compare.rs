@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (a, b) = (read(&args.a).or_input()?, read(&args.b).or_input()?);
     let comparison = compare((&args.a, &a), (&args.b, &b));
     let text = match args.format {
-        Format::Table => comparison.table(),
+        Format::Table => comparison.to_text(),
         Format::Json => {
             serde_json::to_string_pretty(&comparison).expect("Invariant: comparisons are plain JSON") + "\n"
         }

@@ -174,11 +174,12 @@ fn model_of(name: &str) -> Result<ModelSpec, Failure> {
         return Ok(model);
     }
     let known: Vec<&str> = model::PRESETS.iter().map(|preset| preset.name).collect();
-    let text = std::fs::read_to_string(name)
-        .with_context(|| format!("--models: `{name}` is no preset ({}) and no file", known.join(", ")))
-        .or_input()?;
-    let stem = std::path::Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or("config");
-    model::read_config(stem, &text).with_context(|| format!("--models: {name}")).or_input()
+    let path = std::path::Path::new(name);
+    if !path.exists() {
+        let known = known.join(", ");
+        return Err(anyhow!("--models: `{name}`: no such preset or file: expected one of {known}, or a config.json")).or_input();
+    }
+    model::read_config(path).context("--models").or_input()
 }
 
 fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {

@@ -28,8 +28,8 @@ pub struct Subject<'a> {
     pub quick: bool,
     /// What a reader must know: see [`warnings`].
     pub warnings: &'a [String],
-    /// What the second arm (one copy stream per request) says; empty if it was not run.
-    pub second_arm: &'a [String],
+    /// What the validation comes to, in sentences; empty if there was none.
+    pub findings: &'a [String],
     /// One line per fit, and what the fits assumed; empty if nothing was fitted.
     pub fits: &'a [String],
 }

@@ -284,9 +284,10 @@ fn validation(text: &mut String, subject: &Subject<'_>) {
     if let Some(summary) = &validation.summary {
         errors(text, summary);
     }
-    for line in subject.second_arm {
-        let _ = writeln!(text, "{line}\n");
+    for line in subject.findings {
+        let _ = writeln!(text, "* {line}");
     }
+    let _ = writeln!(text);
     cases(text, validation);
 }
 

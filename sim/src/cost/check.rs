@@ -216,7 +216,8 @@ fn kind(profile: &HardwareProfile, found: &mut Group) {
             need(!profile.compute.model_shapes.is_empty(), "at least one entry in `compute.model_shapes`");
         }
         ProfileKind::HostEmulation => {
-            need(backend == Some("host"), "`backend` \"host\"");
+            let plays_a_gpu = matches!(backend, Some("host" | "virtual-time"));
+            need(plays_a_gpu, "`backend` \"host\" or \"virtual-time\"");
             need(!profile.compute.model_shapes.is_empty(), "at least one entry in `compute.model_shapes`");
         }
         ProfileKind::EngineFit => need(profile.compute.affine.is_some(), "`compute.affine`"),

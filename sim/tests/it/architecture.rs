@@ -173,6 +173,12 @@ fn shipped_library() -> Vec<(String, String)> {
     let files = library();
     let tests = test_modules(&files);
     assert!(tests.contains(&"sim/src/script".to_owned()), "{tests:?}");
+    shipped_of(&files)
+}
+
+/// Those of `files` that are shipped, each without comments and tests.
+fn shipped_of(files: &[(String, String)]) -> Vec<(String, String)> {
+    let tests = test_modules(files);
     let is_test = |name: &str| {
         let path = name.trim_end_matches(".rs");
         tests.iter().any(|test| path == test || path.starts_with(&format!("{test}/")))
@@ -356,8 +362,7 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
 #[test]
 fn shipped_code_never_unwraps_and_says_which_invariant_an_expect_rests_on() {
     let mut files = shipped_library();
-    let validator = sources(&["gpu-validate/src"]);
-    files.extend(validator.into_iter().map(|(name, text)| (name, shipped(&text))));
+    files.extend(shipped_of(&sources(&["gpu-validate/src"])));
     assert_eq!(lines_with(&files, &[".unwrap()".to_owned()]), Vec::<String>::new());
     for (name, code) in &files {
         for (at, _) in code.match_indices(".expect(\"") {

@@ -66,7 +66,7 @@ pub struct HardwareProfile {
     pub schema_version: u32,
     /// How the numbers came to be.
     pub kind: ProfileKind,
-    /// What ran the measurement: `cuda` or `host`.
+    /// What ran the measurement: `cuda`, `host` or `virtual-time`.
     pub backend: Option<String>,
     /// Where the numbers are from.
     pub provenance: Provenance,
