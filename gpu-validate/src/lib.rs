@@ -29,6 +29,7 @@ pub mod experiments;
 
 pub mod decode;
 pub mod full_step;
+pub mod checks;
 
 pub mod fit;
 pub mod compare;
@@ -39,3 +40,5 @@ pub mod validation;
 pub mod folder;
 pub mod preflight;
 pub mod report;
+
+pub mod kernel_check;

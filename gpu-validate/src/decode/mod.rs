@@ -55,8 +55,6 @@ pub struct RigOptions {
     /// For checks: every (request, layer) has memory of its own, every step starts from the same residual stream, slots
     /// are poisoned before each copy, and each layer's outputs are put aside. Such steps are not for timing.
     pub keep_outputs: bool,
-    /// For checks: the copy stream is busy this long before each copy, in seconds.
-    pub copy_delay_s: f64,
     /// A deliberate fault: compute does not wait for copies. For the check that must catch it.
     pub drop_ready_wait: bool,
 }
@@ -71,7 +69,6 @@ impl RigOptions {
             splits: splits::fill_the_device,
             most_host_bytes: Some(4 << 30),
             keep_outputs: false,
-            copy_delay_s: 0.0,
             drop_ready_wait: false,
         }
     }
@@ -148,6 +145,24 @@ impl<'d> Rig<'d> {
         for _ in 0..steps {
             self.submit_step()?;
         }
+        self.device.synchronize()
+    }
+
+    /// Runs one step whose copies all wait until `hold_s` seconds after it was submitted (at most 1 s), however fast the
+    /// device is: compute that does not wait for them finds what was in the slots before. Kept outputs are poisoned
+    /// first.
+    ///
+    /// # Errors
+    /// What the device fails with.
+    pub fn run_step_with_late_copies(&mut self, hold_s: f64) -> Result<(), DeviceError> {
+        self.run_steps(0)?;
+        let latch = self.device.latch()?;
+        for stream in &self.plan.copy_streams {
+            self.device.hold(*stream, latch)?;
+        }
+        self.submit_step()?;
+        std::thread::sleep(std::time::Duration::from_secs_f64(hold_s.clamp(0.0, 1.0)));
+        self.device.release(latch)?;
         self.device.synchronize()
     }
 

@@ -167,7 +167,7 @@ impl StepPlan {
             ready,
             writes,
             compute,
-            copy_streams: copy_streams.into_iter().flatten().collect(),
+            copy_streams: distinct(&copy_streams),
             write_stream,
         })
     }
@@ -426,6 +426,11 @@ fn copy_streams(device: &mut dyn Device, case: &Case) -> Result<Vec<Option<Strea
         });
     }
     Ok(streams)
+}
+
+/// Each stream once.
+fn distinct(streams: &[Option<Stream>]) -> Vec<Stream> {
+    streams.iter().copied().flatten().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 type PrefetchTable = (Vec<Vec<Prefetch>>, Vec<Vec<usize>>);

@@ -74,9 +74,6 @@ impl Submission<'_, '_> {
         if plan.options.keep_outputs {
             self.device.submit(stream, &Work::Fill { to: prefetch.slot, with: POISON })?;
         }
-        if plan.options.copy_delay_s > 0.0 {
-            self.device.submit(stream, &Work::Spin { seconds: plan.options.copy_delay_s })?;
-        }
         let marks = self.arm.marks.map(|marks| marks.copies[prefetch.place]);
         if let Some((start, _)) = marks {
             self.device.record(stream, start)?;

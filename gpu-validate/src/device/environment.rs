@@ -16,12 +16,14 @@ pub type Missing = Vec<(String, String)>;
 pub fn host(pci_bus_id: Option<&str>, missing: &mut Missing) -> Host {
     let cpu_info = read("/proc/cpuinfo");
     let field = |key: &str| cpu_info.as_deref().and_then(|text| value_of(text, key));
-    let mut noted = |key: &str, reason: &str| missing.push((format!("provenance.host.{key}"), reason.to_owned()));
+    let mut noted =
+        |key: &str, reason: &str| missing.push((format!("provenance.host.{key}"), reason.to_owned()));
     let cpu = field("model name");
     if cpu.is_none() {
         noted("cpu", "/proc/cpuinfo has no `model name`");
     }
-    let cores = std::thread::available_parallelism().ok().and_then(|cores| NonZeroU32::new(cores.get() as u32));
+    let cores =
+        std::thread::available_parallelism().ok().and_then(|cores| NonZeroU32::new(cores.get() as u32));
     let memory = memory_bytes("MemTotal").map(|bytes| bytes as f64 / (1u64 << 30) as f64);
     let mem_gib = memory.and_then(|gib| Positive::new(gib).ok());
     if mem_gib.is_none() {
@@ -31,7 +33,8 @@ pub fn host(pci_bus_id: Option<&str>, missing: &mut Missing) -> Host {
     if kernel.is_none() {
         noted("kernel", "/proc/sys/kernel/osrelease cannot be read");
     }
-    let virtual_machine = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
+    let virtual_machine =
+        field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let hypervisor = hypervisor(virtual_machine);
     if hypervisor.is_none() {
         noted("hypervisor", "none is visible: the CPU has no `hypervisor` flag");

@@ -131,11 +131,7 @@ fn nvrtc_in(search: &Search) -> State {
     versioned(Wanted::Nvrtc, search, library::nvrtc_version)
 }
 
-fn versioned(
-    wanted: Wanted,
-    search: &Search,
-    version: impl Fn(&Opened) -> Result<String, String>,
-) -> State {
+fn versioned(wanted: Wanted, search: &Search, version: impl Fn(&Opened) -> Result<String, String>) -> State {
     match library::open(wanted, search) {
         Err(reason) => State::Missing { reason },
         Ok(opened) => match version(&opened) {
@@ -154,7 +150,11 @@ fn ask_driver(opened: &Opened) -> (State, State) {
     let driver = State::Found { path: None, version: Some(api), note: None };
     let gpu = match answer.gpus.as_slice() {
         [] => missing("the driver counts 0 devices"),
-        names => State::Found { path: None, version: Some(names.join(", ")), note: None },
+        gpus => {
+            let shown: Vec<String> =
+                gpus.iter().map(|gpu| format!("{} (sm_{}{})", gpu.name, gpu.arch.0, gpu.arch.1)).collect();
+            State::Found { path: None, version: Some(shown.join(", ")), note: None }
+        }
     };
     (driver, gpu)
 }
@@ -186,7 +186,8 @@ impl Preflight {
             gone.filter(|(part, _)| is_library(*part)).map(|(part, _)| part.title()).collect();
         let also =
             if others.is_empty() { String::new() } else { format!("; also missing: {}", others.join(", ")) };
-        let what = if first == Part::Nvrtc && self.findings.len() == 1 { "cannot compile" } else { "no usable GPU" };
+        let what =
+            if first == Part::Nvrtc && self.findings.len() == 1 { "cannot compile" } else { "no usable GPU" };
         let mut line = format!("{what}: {}: {reason}{also}", first.title());
         if is_library(first) || !others.is_empty() {
             line.push_str(&format!("; searched {}", self.searched.join(", ")));
@@ -225,9 +226,10 @@ impl fmt::Display for Preflight {
         let width = self.findings.iter().map(|finding| finding.part.title().len()).max().unwrap_or(0);
         for Finding { part, needed, state } in &self.findings {
             let (word, more) = match state {
-                State::Found { path, version, note } => {
-                    ("found", [version, path, note].into_iter().flatten().cloned().collect::<Vec<_>>().join("; "))
-                }
+                State::Found { path, version, note } => (
+                    "found",
+                    [version, path, note].into_iter().flatten().cloned().collect::<Vec<_>>().join("; "),
+                ),
                 State::Missing { reason } if *needed => ("MISSING", reason.clone()),
                 State::Missing { reason } => ("missing", format!("{reason} (a warning, no obstacle)")),
             };

@@ -106,7 +106,8 @@ fn matching(pattern: &Path) -> Vec<PathBuf> {
 
 fn entries(folder: &Path, start: &str, end: &str) -> Vec<PathBuf> {
     let Ok(listing) = std::fs::read_dir(folder) else { return Vec::new() };
-    let fits = |name: &str| name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end);
+    let fits =
+        |name: &str| name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end);
     let mut found: Vec<PathBuf> = listing
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(fits))

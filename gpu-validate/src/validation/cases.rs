@@ -1,12 +1,13 @@
 //! Which decode steps are predicted and measured (`gpu-measurement.md` §0.1, §4.2): chosen by ρ, not by round contexts.
 //!
-//! A [`Group`] is a batch whose contexts are solved so that one placement of it reaches a ratio of copies to compute, and
+//! Each group (`groups`) is a batch whose contexts are solved so that one placement reaches a ratio of copies to compute, with
 //! the variants of it: placements, slots, granularities, arms. Groups and variants are listed most important first; a run
 //! that is out of time drops from the end. Knows no device beyond how much memory it has, and no measured step.
 
-use orbitflow_sim::model::ModelSpec;
+use orbitflow_sim::model::{LayerSet, ModelSpec};
 
 use super::costs::{CostSource, StepCost};
+use super::groups::{Group, Target, Variant, groups};
 use super::placements::Rule;
 use super::workload::{Room, Sought};
 use crate::case::{Case, CopyStreams, Granularity};
@@ -14,52 +15,8 @@ use crate::device::Facts;
 use crate::results::Dropped;
 use crate::scale::Scale;
 
-/// The ratios of copies to compute that single cases are solved for.
-pub(super) const RATIOS: [f64; 7] = [1.0, 2.0, 0.5, 5.0, 0.25, 1.25, 0.8];
 /// How much slower than it is compute is made in synthetic cases: an A6000 under an H200 (`gpu-measurement.md` §4.6).
 const DILATION: f64 = 6.0;
-
-/// A batch, and everything that is measured of it.
-struct Group {
-    name: &'static str,
-    held_out: bool,
-    /// Context of each request in units that are solved for.
-    weights: Vec<u32>,
-    /// Tokens short of whole blocks.
-    short: u32,
-    /// Contexts are solved so that this placement, in this granularity, has this ratio.
-    anchor: (Rule, Granularity),
-    target: Target,
-    dilated: bool,
-    variants: Vec<Variant>,
-}
-
-/// What contexts are solved for.
-#[derive(Clone, Copy)]
-enum Target {
-    /// Copies over compute.
-    Rho(f64),
-    /// Tokens of the longest request.
-    Tokens(u32),
-}
-
-#[derive(Clone, Copy)]
-struct Variant {
-    rule: Rule,
-    slots: u32,
-    granularity: Granularity,
-    streams: CopyStreams,
-}
-
-impl Variant {
-    fn new(rule: Rule, slots: u32, granularity: Granularity) -> Variant {
-        Variant { rule, slots, granularity, streams: CopyStreams::One }
-    }
-
-    fn per_request(self) -> Variant {
-        Variant { streams: CopyStreams::PerRequest, ..self }
-    }
-}
 
 /// The cases of a run, most important first, and what cannot be a case here, with reasons.
 pub fn cases(scale: &Scale, facts: &Facts, costs: &dyn CostSource) -> (Vec<Case>, Vec<Dropped>) {
@@ -160,7 +117,7 @@ impl Planned<'_> {
         layers: u32,
         contexts: &[u32],
         variant: &Variant,
-    ) -> Result<Option<Vec<orbitflow_sim::model::LayerSet>>, String> {
+    ) -> Result<Option<Vec<LayerSet>>, String> {
         let cost = self.costs.step_cost(model, variant.granularity).map_err(|error| error.to_string())?;
         let Some(sets) = variant.rule.apply(model, layers, contexts, variant.slots, &cost.full) else {
             return Err("the planner has no choice to make: staging takes what offloading frees".to_owned());
@@ -179,189 +136,12 @@ fn id(workload: &str, variant: &Variant, layers: u32) -> String {
     format!("{workload}/{placement}/s{}/{}{arm}", variant.slots, variant.granularity.key())
 }
 
-fn groups(scale: &Scale) -> Vec<Group> {
-    let small = scale.most_tokens < 100_000;
-    match (small, scale.quick) {
-        (true, _) => emulation_groups(),
-        (false, true) => quick_groups(),
-        (false, false) => full_groups(scale),
-    }
-}
-
-use Granularity::{BlocksAsync, BlocksBatch, Layer};
-
-fn group(name: &'static str, weights: Vec<u32>, anchor: (Rule, Granularity), target: Target) -> Group {
-    Group { name, held_out: false, weights, short: 0, anchor, target, dilated: false, variants: Vec::new() }
-}
-
-fn of_rules(rules: &[Rule], slots: u32, granularity: Granularity) -> Vec<Variant> {
-    rules.iter().map(|&rule| Variant::new(rule, slots, granularity)).collect()
-}
-
-/// About 36 cases of the fitted model, 6 held out, the second arm and two synthetic ones.
-fn full_groups(scale: &Scale) -> Vec<Group> {
-    // With every 4th of 32 layers at ρ = 1, every 16th, 8th, 5th, 3rd and 2nd are near 0.25, 0.5, 0.75, 1.25 and 2.
-    let mut placements = group("b16", vec![1; 16], (Rule::Every(4), Layer), Target::Rho(1.0));
-    placements.variants = of_rules(
-        &[
-            Rule::Every(4),
-            Rule::Planner,
-            Rule::Mixed,
-            Rule::Every(2),
-            Rule::Every(8),
-            Rule::None,
-            Rule::Last,
-            Rule::First,
-            Rule::Every(3),
-            Rule::Every(5),
-            Rule::Every(16),
-            Rule::All,
-        ],
-        2,
-        Layer,
-    );
-    placements.variants.extend([
-        Variant::new(Rule::Every(2), 1, Layer),
-        Variant::new(Rule::Every(2), 3, Layer),
-        Variant::new(Rule::Every(4), 2, BlocksAsync),
-        Variant::new(Rule::Every(4), 2, BlocksBatch),
-    ]);
-    let mut one_slot = group("b4", vec![1; 4], (Rule::Every(4), BlocksBatch), Target::Rho(1.0));
-    one_slot.variants = of_rules(
-        &[Rule::Planner, Rule::Mixed, Rule::Every(2), Rule::Every(4), Rule::Every(8), Rule::Last],
-        1,
-        BlocksBatch,
-    );
-    let mut groups = vec![placements];
-    groups.extend(ratio_groups());
-    groups.push(one_slot);
-    groups.push(held_out(
-        16,
-        &[Rule::Every(4), Rule::Planner, Rule::Mixed, Rule::Every(2), Rule::Every(8), Rule::None],
-    ));
-    groups.push(ragged());
-    groups.extend(long(scale.long_tokens));
-    groups.extend(arms());
-    groups
-}
-
-/// One case per ratio, slots and granularities in turn.
-fn ratio_groups() -> Vec<Group> {
-    const NAMES: [&str; RATIOS.len()] =
-        ["rho-1", "rho-2", "rho-0.5", "rho-5", "rho-0.25", "rho-1.25", "rho-0.8"];
-    let turns = [
-        (Layer, 1),
-        (BlocksAsync, 2),
-        (BlocksBatch, 1),
-        (Layer, 2),
-        (BlocksBatch, 2),
-        (Layer, 3),
-        (BlocksAsync, 3),
-    ];
-    (NAMES.into_iter().zip(RATIOS).zip(turns))
-        .map(|((name, rho), (granularity, slots))| {
-            let mut one = group(name, vec![1; 8], (Rule::Every(4), granularity), Target::Rho(rho));
-            one.variants = vec![Variant::new(Rule::Every(4), slots, granularity)];
-            one
-        })
-        .collect()
-}
-
-fn held_out(requests: usize, rules: &[Rule]) -> Group {
-    let mut group = group("held-out", vec![1; requests], (Rule::Every(4), Layer), Target::Rho(1.0));
-    group.held_out = true;
-    group.variants = of_rules(rules, 2, Layer);
-    group
-}
-
-/// One long request among short ones, last blocks part-filled.
-fn ragged() -> Group {
-    let weights = vec![16, 1, 1, 2, 1, 1, 4, 1];
-    let mut group = Group { short: 3, ..group("ragged", weights, (Rule::Every(4), Layer), Target::Rho(1.0)) };
-    group.variants = vec![
-        Variant::new(Rule::Every(4), 2, Layer),
-        Variant::new(Rule::Planner, 2, Layer),
-        Variant::new(Rule::Mixed, 1, BlocksBatch),
-    ];
-    group
-}
-
-/// One layer in 32 offloaded of very many tokens, in one request and in 16.
-fn long(tokens: u32) -> Vec<Group> {
-    if tokens == 0 {
-        return Vec::new();
-    }
-    let shapes = [("long-b1", vec![1], tokens), ("long-b16", vec![1; 16], tokens / 16)];
-    shapes
-        .into_iter()
-        .map(|(name, weights, longest)| {
-            let mut group = group(name, weights, (Rule::Every(32), Layer), Target::Tokens(longest));
-            group.variants = vec![Variant::new(Rule::Every(32), 1, Layer)];
-            group
-        })
-        .collect()
-}
-
-/// One copy stream per request, where requests differ so that the order of copies matters; and a slower GPU, played.
-fn arms() -> Vec<Group> {
-    let mut second = group("arm", vec![1; 16], (Rule::Mixed, Layer), Target::Rho(1.0));
-    second.variants = [(Rule::Mixed, 1, Layer), (Rule::Mixed, 2, Layer), (Rule::Mixed, 1, BlocksBatch)]
-        .map(|(rule, slots, granularity)| Variant::new(rule, slots, granularity).per_request())
-        .to_vec();
-    let mut ragged_arm = Group {
-        short: 3,
-        ..group("arm-ragged", vec![16, 1, 1, 2, 1, 1, 4, 1], (Rule::Mixed, Layer), Target::Rho(1.0))
-    };
-    ragged_arm.variants = vec![Variant::new(Rule::Mixed, 1, Layer).per_request()];
-    let mut slow = group("slow", vec![1; 8], (Rule::Every(4), Layer), Target::Rho(1.0));
-    slow.dilated = true;
-    slow.variants = vec![Variant::new(Rule::Every(4), 2, Layer), Variant::new(Rule::Mixed, 1, Layer)];
-    vec![second, ragged_arm, slow]
-}
-
-/// Ten cases: enough to order placements, one of each slot count and granularity, one of the second arm.
-fn quick_groups() -> Vec<Group> {
-    let mut placements = group("b16", vec![1; 16], (Rule::Every(4), Layer), Target::Rho(1.0));
-    placements.variants = of_rules(
-        &[Rule::Every(4), Rule::Planner, Rule::Mixed, Rule::Every(2), Rule::Every(8), Rule::None],
-        2,
-        Layer,
-    );
-    placements
-        .variants
-        .extend([Variant::new(Rule::Every(4), 1, BlocksBatch), Variant::new(Rule::Every(4), 3, BlocksAsync)]);
-    let mut second = group("arm", vec![1; 8], (Rule::Mixed, Layer), Target::Rho(1.0));
-    second.variants = vec![Variant::new(Rule::Mixed, 1, Layer).per_request()];
-    vec![placements, held_out(8, &[Rule::Every(4)]), second]
-}
-
-/// As many kinds of cases as the real run has, on models that a CPU can play.
-fn emulation_groups() -> Vec<Group> {
-    let mut placements = group("b4", vec![1; 4], (Rule::Every(4), Layer), Target::Rho(0.5));
-    placements.variants = of_rules(
-        &[Rule::Every(4), Rule::Planner, Rule::Mixed, Rule::Every(2), Rule::None, Rule::Last],
-        1,
-        Layer,
-    );
-    placements
-        .variants
-        .extend([Variant::new(Rule::Every(2), 2, BlocksBatch), Variant::new(Rule::Every(2), 3, BlocksAsync)]);
-    let mut ragged =
-        Group { short: 3, ..group("ragged", vec![4, 1, 1], (Rule::Every(2), Layer), Target::Rho(1.0)) };
-    ragged.variants = vec![Variant::new(Rule::Mixed, 1, Layer)];
-    let mut second = group("arm", vec![1; 4], (Rule::Mixed, Layer), Target::Rho(1.0));
-    second.variants = vec![Variant::new(Rule::Mixed, 1, Layer).per_request()];
-    let mut slow = group("slow", vec![1; 2], (Rule::Every(2), Layer), Target::Rho(1.0));
-    slow.dilated = true;
-    slow.variants = vec![Variant::new(Rule::Every(2), 1, Layer)];
-    vec![placements, ragged, held_out(2, &[Rule::Every(4), Rule::Every(2)]), second, slow]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device::Backend;
     use crate::validation::costs::NoCosts;
+    use crate::validation::groups::RATIOS;
     use crate::validation::predict::predict;
     use crate::validation::testing;
     use std::collections::{BTreeMap, BTreeSet};

@@ -9,10 +9,9 @@ use std::num::NonZeroU64;
 use orbitflow_sim::cost::profile::{CopyDirection, HardwareProfile, LinkDirection};
 use orbitflow_sim::cost::{ComputeForm, CostModel, CostOptions, PrefillLine, resolve};
 use orbitflow_sim::model::ModelSpec;
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::case::{Granularity, attention_shape};
+use crate::profile::with_link_lines;
 
 /// What a step costs, for one model and one way of copying.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,14 +55,9 @@ pub struct ProfileCosts<'a> {
 impl CostSource for ProfileCosts<'_> {
     fn step_cost(&self, model: &ModelSpec, granularity: Granularity) -> Result<StepCost, NoCosts> {
         let mut notes = Vec::new();
-        let mut profile = self.profile.clone();
-        profile.link.h2d = self.line(CopyDirection::H2d, model, granularity, &mut notes);
-        profile.link.d2h = Some(self.line(CopyDirection::D2h, model, granularity, &mut notes));
-        profile.missing.retain(|path, _| !path.starts_with("link.h2d") && !path.starts_with("link.d2h"));
-        let lines = [("link.h2d", Some(&profile.link.h2d)), ("link.d2h", profile.link.d2h.as_ref())];
-        for path in lines.into_iter().filter(|(_, line)| holds_null(line)).map(|(path, _)| path) {
-            profile.missing.insert(path.to_owned(), "as in the fitted line that stands here".to_owned());
-        }
+        let h2d = self.line(CopyDirection::H2d, model, granularity, &mut notes);
+        let d2h = self.line(CopyDirection::D2h, model, granularity, &mut notes);
+        let profile = with_link_lines(self.profile, h2d, d2h);
         let options = CostOptions {
             // No decode step has a prefill in it, so the profile need not know any.
             prefill: Some(PrefillLine { base_s: 0.0, per_token_s: 0.0 }),
@@ -80,19 +74,6 @@ impl CostSource for ProfileCosts<'_> {
         let affine = resolved(Some(ComputeForm::Affine)).ok().map(|(cost, _)| cost);
         Ok(StepCost { full, affine, notes })
     }
-}
-
-/// Whether some number in it, at any depth, is not known.
-fn holds_null(line: &impl Serialize) -> bool {
-    fn any_null(value: &Value) -> bool {
-        match value {
-            Value::Null => true,
-            Value::Array(items) => items.iter().any(any_null),
-            Value::Object(fields) => fields.values().any(any_null),
-            _ => false,
-        }
-    }
-    any_null(&serde_json::to_value(line).expect("Invariant: profiles are plain data"))
 }
 
 impl ProfileCosts<'_> {

@@ -7,8 +7,8 @@
 //!                    findings, targets ◄── CaseResult ◄── run (decode::Rig) ◄────────┘
 //! ```
 //!
-//! Architecture invariants: [`predict`] imports neither devices nor the decode rig (a test reads the file), so no
-//! measured step can reach a prediction; [`run`] takes [`Written`] predictions, which only writing them to disk makes,
+//! Architecture invariants: [`predict()`] and what it is made of import neither devices nor the rig (a test reads them), so no
+//! measured step can reach a prediction; [`run()`] takes [`Written`] predictions, which only writing them to disk makes,
 //! and reads them again afterwards. Step times come from `orbitflow_sim::pipeline`, costs from `orbitflow_sim::cost`.
 //!
 //! Knows nothing about CUDA, how a profile was fitted, or how a report looks.
@@ -16,12 +16,14 @@
 mod cases;
 mod costs;
 mod findings;
+mod groups;
 mod placements;
 mod predict;
 mod predictions;
 mod ranking;
 mod run;
 mod targets;
+mod words;
 mod workload;
 
 #[cfg(test)]
@@ -40,3 +42,4 @@ pub use predictions::{
 pub use ranking::{Ranked, kendall_tau, regret};
 pub use run::{RunError, WARM_UPS, run};
 pub use targets::{TARGET_MEDIAN, TARGET_P95, TARGET_REGRET, enforce};
+pub use words::reasons_for_nulls;

@@ -10,7 +10,7 @@ use orbitflow_sim::model::{Distance, LayerSet, ModelSpec, Placement};
 use orbitflow_sim::planner::{
     DEFAULT_NODE_CAP, Instance, PlanRequest, Scratch, WINDOWS, growth_blocks, search,
 };
-use orbitflow_sim::units::blocks_for_tokens;
+use orbitflow_sim::units::{Bytes, blocks_for_tokens};
 
 /// Which layers of which requests are offloaded, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +92,7 @@ fn plan(
     sets.iter().any(|set| !set.is_empty()).then_some(sets)
 }
 
-/// The planner's problem: the shortest window, no promise that binds, staging charged, and a pool that lacks half of
+/// The planner's problem: the shortest window, no promise that binds, staging charged, and a pool that lacks two fifths of
 /// what the densest placement would free. `None` where offloading frees nothing, as staging takes as much.
 pub(super) fn planner_instance(
     model: &ModelSpec,
@@ -120,14 +120,14 @@ pub(super) fn planner_instance(
         all += u64::from(layers) * held;
         freed += (u64::from(densest) * held).checked_sub(u64::from(slots) * request.blocks)?;
     }
-    (freed >= 2).then(|| Instance {
+    (freed >= 3).then(|| Instance {
         layers,
         layer_compute_s: cost.layer_compute_s(total_tokens(contexts), contexts.len() as u32),
         block_copy_s,
         copy_latency_s,
         intercept_s: 0.0,
         tail_s: cost.tail(contexts.len() as u32).as_secs_f64(),
-        capacity: all - freed / 2,
+        capacity: all - freed * 2 / 5,
         // No load exceeds one per request.
         failure_budget: contexts.len() as f64,
         window,
@@ -141,6 +141,11 @@ pub(super) fn planner_instance(
 /// Σ context tokens.
 pub(super) fn total_tokens(contexts: &[u32]) -> u64 {
     contexts.iter().map(|&tokens| u64::from(tokens)).sum()
+}
+
+/// K and V of one layer of one request, in whole blocks.
+pub(super) fn kv_bytes(model: &ModelSpec, tokens: u32) -> Bytes {
+    model.block_bytes() * blocks_for_tokens(u64::from(tokens))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use orbitflow_sim::pipeline::{
 use orbitflow_sim::units::{Bytes, SimDuration, SimTime};
 
 use super::costs::StepCost;
-use super::workload::kv_bytes;
+use super::placements::kv_bytes;
 use crate::case::{Case, PredictedParts, Prediction};
 
 /// Steps after which a step time that still changes is taken as it is.
@@ -172,10 +172,13 @@ mod tests {
 
     #[test]
     fn a_prediction_can_see_neither_devices_nor_the_rig() {
-        let code = include_str!("predict.rs").split("#[cfg(test)]").next().unwrap();
-        for module in ["device", "decode", "session", "results", "sample", "run", "findings"] {
-            for path in [format!("crate::{module}"), format!("super::{module}")] {
-                assert!(!code.contains(&path), "predict.rs uses {path}");
+        let files = [include_str!("predict.rs"), include_str!("costs.rs"), include_str!("placements.rs")];
+        for file in files {
+            let code = file.split("#[cfg(test)]").next().unwrap();
+            for module in ["device", "decode", "session", "results", "sample", "run", "findings"] {
+                for path in [format!("crate::{module}"), format!("super::{module}")] {
+                    assert!(!code.contains(&path), "{path} in a file that predictions are made of");
+                }
             }
         }
     }

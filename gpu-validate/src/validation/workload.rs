@@ -6,9 +6,9 @@
 
 use orbitflow_sim::cost::CostModel;
 use orbitflow_sim::model::{LayerSet, ModelSpec};
-use orbitflow_sim::units::{Bytes, SimDuration, TOKENS_PER_BLOCK, blocks_for_tokens};
+use orbitflow_sim::units::{SimDuration, TOKENS_PER_BLOCK, blocks_for_tokens};
 
-use super::placements::{Rule, total_tokens};
+use super::placements::{Rule, kv_bytes, total_tokens};
 use crate::device::Facts;
 use crate::scale::Scale;
 
@@ -30,11 +30,6 @@ pub(super) fn alone(
     let layer = cost.layer_compute(total_tokens(contexts), contexts.len() as u32)
         + SimDuration::from_secs_f64(dilation_s);
     (copies, layer * u64::from(layers))
-}
-
-/// K and V of one layer of one request, in whole blocks.
-pub(super) fn kv_bytes(model: &ModelSpec, tokens: u32) -> Bytes {
-    model.block_bytes() * blocks_for_tokens(u64::from(tokens))
 }
 
 /// How much fits.

@@ -53,7 +53,10 @@ impl Compiler {
             // SAFETY: only looks symbols up in a library that is never unloaded.
             let lacks = |name: &&str| unsafe { sys::culib().get::<*const ()>(name.as_bytes()).is_err() };
             if let Some(name) = NEEDED.iter().find(|name| lacks(name)) {
-                return Err(failed("opening NVRTC", format!("it has no `{name}`; hint: NVRTC 12 or later is needed")));
+                return Err(failed(
+                    "opening NVRTC",
+                    format!("it has no `{name}`; hint: NVRTC 12 or later is needed"),
+                ));
             }
             let (mut major, mut minor) = (0, 0);
             // SAFETY: fills two ints.
@@ -103,9 +106,10 @@ fn supported() -> Vec<u32> {
     // SAFETY: the two functions have this signature; the second fills as many ints as the first said.
     unsafe {
         let library = sys::culib();
-        let (Ok(count), Ok(fill)) =
-            (library.get::<Count>(b"nvrtcGetNumSupportedArchs"), library.get::<Count>(b"nvrtcGetSupportedArchs"))
-        else {
+        let (Ok(count), Ok(fill)) = (
+            library.get::<Count>(b"nvrtcGetNumSupportedArchs"),
+            library.get::<Count>(b"nvrtcGetSupportedArchs"),
+        ) else {
             return Vec::new();
         };
         let mut archs = 0;
@@ -179,7 +183,11 @@ fn text_of(result: nvrtcResult) -> String {
     // SAFETY: answers a string that lives as long as the library for every code, known or not.
     unsafe {
         let text = sys::nvrtcGetErrorString(result);
-        if text.is_null() { format!("{result:?}") } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        if text.is_null() {
+            format!("{result:?}")
+        } else {
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
     }
 }
 

@@ -186,8 +186,7 @@ fn link_warning(pcie: &Pcie) -> Option<String> {
 /// As NVML writes it.
 fn uuid_text(bytes: [u8; 16]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let [a, b, c, d, e] =
-        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    let [a, b, c, d, e] = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
     format!("GPU-{a}-{b}-{c}-{d}-{e}")
 }
 

@@ -79,9 +79,9 @@ impl HostPool {
     ) -> Result<HostAllocation, DeviceError> {
         let bytes = bytes.max(1).next_multiple_of(PAGE);
         let fits = |kept: &HostAllocation| kept.kind == kind && (bytes..=2 * bytes).contains(&kept.bytes);
-        let smallest = (0..self.free.len()).filter(|index| fits(&self.free[*index])).min_by_key(|index| {
-            self.free[*index].bytes
-        });
+        let smallest = (0..self.free.len())
+            .filter(|index| fits(&self.free[*index]))
+            .min_by_key(|index| self.free[*index].bytes);
         if let Some(index) = smallest {
             return Ok(self.free.swap_remove(index));
         }
@@ -89,7 +89,8 @@ impl HostPool {
             self.empty(driver)?;
         }
         let free = self.limit.saturating_sub(self.held);
-        let full = || DeviceError::OutOfMemory { what: kind.key().to_owned() + " host memory", asked: bytes, free };
+        let full =
+            || DeviceError::OutOfMemory { what: kind.key().to_owned() + " host memory", asked: bytes, free };
         if bytes > free {
             return Err(full());
         }

@@ -21,12 +21,11 @@ pub(super) struct LatchWords {
 impl LatchWords {
     /// A closed latch.
     pub(super) fn new(driver: &Driver) -> Result<Self, DeviceError> {
-        let memory = driver.alloc_pinned(BYTES, Pinning::Cached)?.ok_or_else(|| DeviceError::OutOfMemory {
-            what: "host memory of a latch".to_owned(),
-            asked: BYTES,
-            free: 0,
+        let memory = driver.alloc_pinned(BYTES, Pinning::Cached)?.ok_or_else(|| {
+            DeviceError::OutOfMemory { what: "host memory of a latch".to_owned(), asked: BYTES, free: 0 }
         })?;
-        let mut latch = LatchWords { memory, device_address: driver.device_address(memory)?, released: false };
+        let mut latch =
+            LatchWords { memory, device_address: driver.device_address(memory)?, released: false };
         latch.close();
         Ok(latch)
     }
@@ -47,7 +46,9 @@ impl LatchWords {
         let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
         Err(DeviceError::Failed {
             what: "letting go of a latch".to_owned(),
-            message: format!("it had opened by itself after {LATCH_LIMIT_S} s: nothing behind it was measured{hint}"),
+            message: format!(
+                "it had opened by itself after {LATCH_LIMIT_S} s: nothing behind it was measured{hint}"
+            ),
         })
     }
 

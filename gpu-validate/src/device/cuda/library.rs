@@ -30,7 +30,9 @@ impl Wanted {
     /// File names, in the order in which they are tried.
     fn names(self) -> Vec<String> {
         match self {
-            Wanted::Driver => [vec!["libcuda.so.1".to_owned()], cudarc::get_lib_name_candidates("cuda")].concat(),
+            Wanted::Driver => {
+                [vec!["libcuda.so.1".to_owned()], cudarc::get_lib_name_candidates("cuda")].concat()
+            }
             Wanted::Nvrtc => cudarc::get_lib_name_candidates("nvrtc"),
             Wanted::Cublas => cudarc::get_lib_name_candidates("cublas"),
             Wanted::Nvml => vec!["libnvidia-ml.so.1".to_owned(), "libnvidia-ml.so".to_owned()],
@@ -132,7 +134,8 @@ fn load_companions(wanted: Wanted, folder: &Path) {
 fn mapped_file(stem: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let files = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    let mut named = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem)));
+    let mut named =
+        files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem)));
     named.next().map(Path::to_owned)
 }
 
@@ -141,22 +144,37 @@ fn mapped_file(stem: &str) -> Option<PathBuf> {
 pub struct DriverAnswer {
     /// Version of its interface, for example 13000.
     pub api: u32,
-    /// Names of the GPUs.
-    pub gpus: Vec<String>,
+    /// The GPUs that this process may use.
+    pub gpus: Vec<Gpu>,
+}
+
+/// A GPU, as the driver introduces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// Compute capability, (major, minor).
+    pub arch: (u32, u32),
 }
 
 type Init = unsafe extern "C" fn(c_uint) -> c_uint;
 type FillInt = unsafe extern "C" fn(*mut c_int) -> c_uint;
 type DeviceGet = unsafe extern "C" fn(*mut c_int, c_int) -> c_uint;
+type DeviceAttribute = unsafe extern "C" fn(*mut c_int, c_uint, c_int) -> c_uint;
 type DeviceName = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_uint;
 type ErrorText = unsafe extern "C" fn(c_uint, *mut *const c_char) -> c_uint;
+
+/// Numbers of the attributes that are the compute capability.
+const MAJOR: c_uint = 75;
+const MINOR: c_uint = 76;
 
 /// Starts the driver and counts GPUs.
 ///
 /// # Errors
 /// One line: the call that failed, its code and the driver's word for it.
 pub fn ask_driver(opened: &Opened) -> Result<DriverAnswer, String> {
-    // SAFETY: the six functions have the C signatures above since CUDA 6, and every pointer handed to them is to a
+    load_kernels_eagerly();
+    // SAFETY: these functions have the C signatures above since CUDA 6, and every pointer handed to them is to a
     // local of the type they fill; `name` is as long as said.
     unsafe {
         let init: Init = symbol(opened, "cuInit")?;
@@ -169,13 +187,18 @@ pub fn ask_driver(opened: &Opened) -> Result<DriverAnswer, String> {
         checked(opened, "cuDeviceGetCount", count(&mut devices))?;
         let get: DeviceGet = symbol(opened, "cuDeviceGet")?;
         let name_of: DeviceName = symbol(opened, "cuDeviceGetName")?;
+        let attribute: DeviceAttribute = symbol(opened, "cuDeviceGetAttribute")?;
         let mut gpus = Vec::new();
         for ordinal in 0..devices {
             let mut device = 0;
             let mut name: [c_char; 128] = [0; 128];
             checked(opened, "cuDeviceGet", get(&mut device, ordinal))?;
             checked(opened, "cuDeviceGetName", name_of(name.as_mut_ptr(), 127, device))?;
-            gpus.push(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned());
+            let (mut major, mut minor) = (0, 0);
+            checked(opened, "cuDeviceGetAttribute", attribute(&mut major, MAJOR, device))?;
+            checked(opened, "cuDeviceGetAttribute", attribute(&mut minor, MINOR, device))?;
+            let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
+            gpus.push(Gpu { name, arch: (major.max(0) as u32, minor.max(0) as u32) });
         }
         Ok(DriverAnswer { api: api.max(0) as u32, gpus })
     }
@@ -239,10 +262,10 @@ unsafe fn symbol<T: Copy>(opened: &Opened, name: &str) -> Result<T, String> {
 /// Makes CUDA load every kernel when its library is loaded. With lazy loading (the default) the first launch of a kernel
 /// may wait for the device, and behind a closed latch that wait ends only when the latch opens by itself. A setting of
 /// this process alone; a value that is already set stays.
-pub fn load_kernels_eagerly() {
+fn load_kernels_eagerly() {
     const VARIABLE: &str = "CUDA_MODULE_LOADING";
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: called before the driver is started and before this program starts threads of its own.
+        // SAFETY: called before the driver is first started, when no thread of it or of ours reads the environment.
         unsafe { std::env::set_var(VARIABLE, "EAGER") };
     }
 }

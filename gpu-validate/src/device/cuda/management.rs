@@ -30,7 +30,8 @@ impl Management {
         let library = Nvml::builder().lib_path(library).init().map_err(|error| error.to_string())?;
         let (uuid, pci_bus_id) = (uuid.to_owned(), pci_bus_id.to_owned());
         let mut management = Management { library, uuid, pci_bus_id, first_replays: None };
-        management.first_replays = management.device().map_err(|error| error.to_string())?.pcie_replay_counter().ok();
+        management.first_replays =
+            management.device().map_err(|error| error.to_string())?.pcie_replay_counter().ok();
         Ok(management)
     }
 
@@ -96,7 +97,8 @@ impl Management {
         let Ok(device) = self.device() else { return no_sample(t_s) };
         let mhz = |clock| device.clock_info(clock).ok().and_then(NonZeroU32::new);
         let watts = device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1e3);
-        let throttle = device.current_throttle_reasons_strict().or_else(|_| device.current_throttle_reasons());
+        let throttle =
+            device.current_throttle_reasons_strict().or_else(|_| device.current_throttle_reasons());
         DeviceSample {
             t_s,
             sm_mhz: mhz(Clock::SM),

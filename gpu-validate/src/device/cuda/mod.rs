@@ -45,8 +45,8 @@ use products::Products;
 use tables::Table;
 
 use super::{
-    Backend, CopyWork, Device, DeviceBuffer, DeviceError, DeviceSlice, Event, Facts, FillWith, Graph, HostBuffer,
-    HostMemory, HostSlice, KvRow, LATCH_LIMIT_S, KvTable, Latch, Stream, Work, sizes,
+    Backend, CopyWork, Device, DeviceBuffer, DeviceError, DeviceSlice, Event, Facts, FillWith, Graph,
+    HostBuffer, HostMemory, HostSlice, KvRow, KvTable, LATCH_LIMIT_S, Latch, Stream, Work, sizes,
 };
 use crate::kernels::attention::VARIANTS;
 use crate::kernels::layer::rope_turns;
@@ -121,7 +121,6 @@ impl CudaDevice {
     }
 
     fn open_checked(found: &Preflight, gpu: usize) -> Result<Self, DeviceError> {
-        library::load_kernels_eagerly();
         let driver = Driver::open(gpu as u32)?;
         let compiler = Compiler::open()?;
         let products = Products::open(&driver)?;
@@ -160,6 +159,10 @@ impl CudaDevice {
         })
     }
 
+    fn capturing(&self) -> bool {
+        self.capture.as_ref().is_some_and(|capture| capture.given_up.is_none())
+    }
+
     /// Hands a result on. An error while work is captured breaks the capture, so it is left at once: the stream could
     /// not be used otherwise.
     fn guarded<T>(&mut self, result: Result<T, DeviceError>) -> Result<T, DeviceError> {
@@ -173,7 +176,7 @@ impl CudaDevice {
     }
 
     fn refuse_while_capturing(&mut self, what: &str) -> Result<(), DeviceError> {
-        if self.capture.is_none() {
+        if !self.capturing() {
             return Ok(());
         }
         self.guarded(Err(not_while_capturing(what)))
@@ -236,7 +239,9 @@ fn load_kernels(
             let function = driver.function(module, name)?;
             let local_bytes = driver.local_bytes(function)?;
             if local_bytes > MOST_LOCAL_BYTES {
-                let message = format!("it takes {local_bytes} bytes of local memory per thread; expected 0 (no spills)");
+                let message = format!(
+                    "it takes {local_bytes} bytes of local memory per thread; expected 0 (no spills)"
+                );
                 return Err(DeviceError::Failed { what: format!("kernel {name}"), message });
             }
             kernels.insert(*name, Kernel { function, compared: false });
@@ -422,8 +427,7 @@ impl Device for CudaDevice {
     }
 
     fn end_capture(&mut self, stream: Stream) -> Result<Graph, DeviceError> {
-        let capture = self.capture.take().expect("Invariant: a capture was begun before it is ended");
-        if let Some(reason) = capture.given_up {
+        if let Some(Capture { given_up: Some(reason), .. }) = self.capture.take() {
             return Err(DeviceError::Unsupported { what: "capturing work".to_owned(), reason });
         }
         let graph = self.driver.end_capture(self.raw(stream))?;

@@ -8,7 +8,8 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use cudarc::cublas::sys::{
-    self, cublasComputeType_t, cublasGemmAlgo_t, cublasMath_t, cublasOperation_t, cublasStatus_t, cudaDataType_t,
+    self, cublasComputeType_t, cublasGemmAlgo_t, cublasMath_t, cublasOperation_t, cublasStatus_t,
+    cudaDataType_t,
 };
 
 use super::driver::{Driver, RawStream, without_panic};

@@ -5,8 +5,8 @@ use super::batch::{self, Pieces};
 use super::driver::{RawStream, argument_bytes};
 use super::products::ProductAddresses;
 use crate::device::{
-    AttentionShape, AttentionWork, CopyApi, CopyWork, DeviceError, DeviceSlice, Direction, FillWith, GemmWork,
-    NormWork, RopeWork, Work, sizes,
+    AttentionShape, AttentionWork, CopyApi, CopyWork, DeviceError, DeviceSlice, Direction, FillWith,
+    GemmWork, NormWork, RopeWork, Work, sizes,
 };
 use crate::kernels::attention::{Attention, Heads, Splits};
 use crate::kernels::layer::{KvAppend, RmsNorm, Rope, SiluMul};
@@ -143,8 +143,7 @@ impl CudaDevice {
     }
 
     fn multiply(&mut self, stream: RawStream, work: &GemmWork) -> Result<(), DeviceError> {
-        let [weights, input, output] =
-            [work.weights, work.input, work.output].map(|slice| self.place(slice));
+        let [weights, input, output] = [work.weights, work.input, work.output].map(|slice| self.place(slice));
         self.first_behind_latch |= self.held && !self.products.has_run(work);
         self.products.submit(&self.driver, stream, work, ProductAddresses { weights, input, output })
     }
@@ -200,8 +199,9 @@ impl CudaDevice {
         let pieces = self.addresses(work, true)?;
         let lengths = pieces.bytes.iter().map(|bytes| *bytes as u64);
         let words: Vec<u64> = pieces.from.iter().chain(&pieces.to).copied().chain(lengths).collect();
+        let capturing = self.capturing();
         let places = (&self.driver, &mut self.pool, &mut self.arena);
-        let list = self.lists.place(places, stream, words, self.capture.is_some())?;
+        let list = self.lists.place(places, stream, words, capturing)?;
         let count = pieces.to.len() as u32;
         let copy = memory::GatherCopy {
             sources: list,
@@ -221,7 +221,9 @@ impl CudaDevice {
         let host = match (by_kernel, host.device_address) {
             (false, _) => host.at(0) as u64,
             (true, Some(address)) => address,
-            (true, None) => return Err(unsupported("a gather", "kernels do not reach pageable memory".to_owned())),
+            (true, None) => {
+                return Err(unsupported("a gather", "kernels do not reach pageable memory".to_owned()));
+            }
         };
         let hosts = work.pieces.iter().map(|piece| host + piece.host_offset).collect::<Vec<_>>();
         let devices = work.pieces.iter().map(|piece| device + piece.device_offset).collect::<Vec<_>>();
@@ -240,7 +242,10 @@ impl CudaDevice {
 fn heads_of(shape: AttentionShape) -> Result<Heads, DeviceError> {
     Heads::new(shape.heads, shape.kv_heads, shape.head_dim).ok_or_else(|| {
         let AttentionShape { heads, kv_heads, head_dim } = shape;
-        unsupported("attention", format!("no kernel for {heads} heads, {kv_heads} KV heads of {head_dim} elements"))
+        unsupported(
+            "attention",
+            format!("no kernel for {heads} heads, {kv_heads} KV heads of {head_dim} elements"),
+        )
     })
 }
 
