@@ -1,10 +1,12 @@
 //! E6: decode attention of one layer over batch, context and query heads per KV head, KV cold; ragged batches too.
 //!
 //! Heads are the fitted model's KV heads and head size with several groups; the held-out model's group is never among
-//! them, so no fit can have seen it. Each run reads another place of the KV arena, so nothing is cached.
+//! them, so no fit can have seen it. Each run reads another place of the KV arena, so nothing is cached. Contexts are cut
+//! into parts by the rule that decode steps use, so that what is fitted here is what runs there.
 
 use super::arena::{self, Rotation};
 use crate::case::attention_shape;
+use crate::decode::splits::fill_the_device;
 use crate::device::{AttentionShape, AttentionWork, Device, DeviceBuffer, DeviceError, KvRow, KvTable, Work};
 use crate::measure::{Group, Importance, Point, Runs, measure};
 use crate::results::AttentionPoint;
@@ -13,21 +15,8 @@ use crate::session::Session;
 
 const EXPERIMENT: &str = "E6";
 
-/// Tokens below which a part is not worth a thread block of its own.
-const LEAST_TOKENS: u32 = 256;
-
-/// Thread blocks per multiprocessor that keep enough bytes in flight (`gpu-measurement.md` §5, last paragraph).
-const BLOCKS_PER_MULTIPROCESSOR: u32 = 4;
-
 /// Requests of ragged batches, where the scale has such batches.
 const RAGGED_BATCHES: [u32; 3] = [4, 8, 32];
-
-/// Into how many parts each context is cut: enough that (request, KV head, part) fill the device, none below 256
-/// tokens. A function of these four alone, so equal batches give bit-equal results.
-pub fn attention_splits(batch: u32, kv_heads: u32, most_tokens: u32, sm_count: u32) -> u32 {
-    let wanted = (BLOCKS_PER_MULTIPROCESSOR * sm_count).div_ceil((batch * kv_heads).max(1));
-    wanted.min(most_tokens.div_ceil(LEAST_TOKENS)).max(1)
-}
 
 /// What a batch's attention needs of memory: shared by all points.
 #[derive(Clone, Copy)]
@@ -49,7 +38,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(shape: AttentionShape, contexts: Vec<u32>, sm_count: u32) -> Self {
         let most = contexts.iter().copied().max().unwrap_or(1);
-        let splits = attention_splits(contexts.len() as u32, shape.kv_heads, most, sm_count);
+        let splits = fill_the_device(contexts.len() as u32, shape.kv_heads, most, sm_count);
         Batch { shape, contexts, splits }
     }
 
@@ -216,14 +205,6 @@ fn point<'p>(batch: Batch, importance: Importance, buffers: Buffers) -> Point<'p
 mod tests {
     use super::*;
     use crate::device::Backend;
-
-    #[test]
-    fn a_lone_request_is_cut_until_the_device_is_full_and_a_short_one_is_not_cut() {
-        assert_eq!(attention_splits(1, 8, 32_768, 132), 66); // 4 · 132 / 8
-        assert_eq!(attention_splits(1, 8, 512, 132), 2); // 512 / 256
-        assert_eq!(attention_splits(64, 8, 32_768, 132), 2); // 528 / 512, rounded up
-        assert_eq!(attention_splits(1, 2, 1, 1), 1);
-    }
 
     #[test]
     fn the_held_out_models_group_is_never_measured_and_the_fitted_ones_always() {

@@ -20,7 +20,7 @@ mod pieces;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{attention, attention_splits};
+pub use attention::attention;
 pub use contention::contention;
 pub use copies::size_curve;
 pub use drift::{Anchor, anchors, drift};

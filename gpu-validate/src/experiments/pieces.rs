@@ -112,6 +112,8 @@ fn ends_of(piece: CopyPiece) -> Vec<CopyPiece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::host::{HostDevice, HostOptions};
+    use crate::device::{CopyApi, FillWith, HostMemory};
 
     #[test]
     fn pieces_are_distinct_and_never_touch_on_either_side() {
@@ -133,5 +135,29 @@ mod tests {
         let [first, last] = ends_of(piece)[..] else { panic!("two ends") };
         assert_eq!((first.host_offset, first.device_offset), (1000, 5000));
         assert_eq!(last.host_offset + last.bytes, 1000 + (1 << 20));
+    }
+
+    /// A copy of `list` between buffers of 1 MiB of different random data.
+    fn verified(direction: Direction, list: &[CopyPiece]) -> Result<(), DeviceError> {
+        let mut device = HostDevice::new(HostOptions::default()).unwrap();
+        let (host, on_device) =
+            (device.alloc_host(1 << 20, HostMemory::Pinned).unwrap(), device.alloc(1 << 20).unwrap());
+        let stream = device.stream().unwrap();
+        let with = |seed| FillWith::Random { seed, scale: 1.0 };
+        device.fill_host(host.all(), with(1)).unwrap();
+        device.submit(stream, &Work::Fill { to: on_device.all(), with: with(2) }).unwrap();
+        let work = CopyWork { direction, api: CopyApi::Async, host, device: on_device, pieces: list };
+        verify(&mut device, stream, &work)
+    }
+
+    #[test]
+    fn what_arrived_passes_and_a_piece_that_another_overwrote_is_caught() {
+        let piece = |host_offset, device_offset| CopyPiece { host_offset, device_offset, bytes: 4096 };
+        for direction in [Direction::H2d, Direction::D2h] {
+            assert!(verified(direction, &scattered(1 << 20, 4096, 0, 100)).is_ok());
+        }
+        // two sources, one place: the first piece is lost
+        assert!(verified(Direction::H2d, &[piece(0, 0), piece(8192, 0)]).is_err());
+        assert!(verified(Direction::D2h, &[piece(0, 0), piece(0, 8192)]).is_err());
     }
 }

@@ -1,6 +1,7 @@
 use orbitflow_sim::units::SimDuration;
 
 use super::*;
+use crate::device::host::{HostDevice, HostOptions};
 use crate::device::virtual_time::{VirtualContention, VirtualTimeDevice, VirtualTruth};
 use crate::device::{Backend, CopyApi, CopyPiece, Direction, HostMemory};
 use crate::measure::{Importance, Point, Runs};
@@ -161,4 +162,26 @@ fn e12_compares_each_anchor_with_itself_and_takes_more_of_them() {
     let names: Vec<&str> = points.iter().map(|point| point.anchor.as_str()).collect();
     assert_eq!(names, ["h2d", "d2h", "hbm_copy", "step"]);
     assert!(points.iter().all(|point| point.relative().abs() < 1e-9));
+}
+
+#[test]
+fn with_real_data_every_copy_is_compared_and_kernels_take_the_shapes() {
+    let mut device = HostDevice::new(HostOptions::default()).unwrap();
+    let mut scale = Scale::of(Backend::Host, true);
+    (scale.piece_bytes, scale.most_copy_bytes, scale.layout_bytes) = ((4096, 65_536), 1 << 20, 256 << 10);
+    (scale.link_bytes, scale.samples, scale.most_tokens) = (1 << 20, 3, 1024);
+    (scale.contexts, scale.prefill_rows, scale.batches) = (vec![64, 256], vec![16], vec![1, 4]);
+    let mut silent = Silent;
+    let mut session = Session::new(&mut device, &scale, Deadline::never(), 42, &mut silent);
+    // an opposite direction that ends early on a busy machine may cost a point; one that is idle may not
+    let link = link_peak(&mut session).unwrap();
+    assert_eq!(link.iter().filter(|point| !point.opposite_busy).count(), 3 * 2);
+    let waived: Vec<&str> = session.dropped.iter().filter(|d| d.waived).map(|d| d.what.as_str()).collect();
+    assert_eq!(waived, ["host memory registered-huge-pages"]);
+    // 10 sizes, 5 ways, 2 directions; 16 pieces of the largest are 1 MiB
+    assert_eq!(size_curve(&mut session).unwrap().len(), 100);
+    assert!(!kv_layouts(&mut session).unwrap().is_empty());
+    // 2 models: 5 matrices x 2 batches, and 4 at 16 rows
+    assert_eq!(matrix_products(&mut session).unwrap().len(), 2 * (5 * 2 + 4));
+    assert!(attention(&mut session).unwrap().iter().any(|point| point.ragged()));
 }

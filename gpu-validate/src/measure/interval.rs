@@ -10,12 +10,13 @@
 //! while the CPU enqueues. It ends by itself, so a full launch queue can delay but never block for ever.
 //! Method: `gpu-measurement.md` §1.1, §1.3.
 
-use super::point::{Run, Runs};
-use super::queue::Queue;
-use crate::device::{Device, DeviceError, Event, LATCH_LIMIT_S, Latch, MOST_BEHIND_A_LATCH, Stream, Work};
 use orbitflow_sim::cost::profile::DeviceSample;
 
 use super::order::runs_to_fill;
+use super::plan::{Hold, Need, Plan, Warm, lengthen, most_runs};
+use super::point::{Run, Runs};
+use super::queue::Queue;
+use crate::device::{Device, DeviceError, Event, Latch, MOST_BEHIND_A_LATCH, Stream, Work};
 
 /// Runs before anything is timed.
 const WARM_UPS: u32 = 3;
@@ -26,40 +27,8 @@ pub const DEAR_S: f64 = 0.05;
 /// How many times as long as the measured runs the background is meant to last.
 const OUTLASTS: f64 = 2.0;
 
-/// The longest head start, in seconds: below the latch's limit, so that a point never costs more than a latch could.
-const MOST_HEAD_START_S: f64 = LATCH_LIMIT_S / 4.0;
-
-/// The most operations of an interval with a head start.
-const MOST_AFTER_A_HEAD_START: usize = 8192;
-
 /// How often a calibration may lengthen a background or a head start.
 const MOST_TRIES: u32 = 6;
-
-/// What keeps the measured stream from starting while its work is enqueued.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Hold {
-    /// A latch.
-    Latch,
-    /// A spin kernel of so many seconds.
-    HeadStart(f64),
-    /// Nothing.
-    Nothing,
-}
-
-/// How one interval of a point is built.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Runs between the two events.
-    pub runs: u32,
-    /// Runs before the first event, in the same breath.
-    pub lead_in: u32,
-    /// Runs of each background after its first.
-    pub background: Vec<u32>,
-    /// How it is held.
-    pub hold: Hold,
-    /// Seconds of one run, as calibrated.
-    pub run_s: f64,
-}
 
 /// One timed interval.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,7 +165,7 @@ impl Marks {
         // alone, submission included where it is the slower: never taken for shorter than it is by much, and checked
         let sides: Vec<Warm> =
             runs.background.iter_mut().map(|run| self.warm_up(device, run)).collect::<Result<_, _>>()?;
-        let mut plan = Plan { runs: 1, lead_in: 0, background: Vec::new(), hold: Hold::Nothing, run_s: 0.0 };
+        let mut plan = Plan::of_one_run(&measured, &sides);
         let alone = |runs: u32, lead_in: u32| Need::of(&measured, runs, lead_in, &[]);
         plan.hold = alone(1, 0).hold(runs.may_be_held);
         plan.run_s = self.time_in_time(device, runs, &mut plan)?;
@@ -284,87 +253,6 @@ impl Marks {
             }
         }
         Ok(warm)
-    }
-}
-
-/// Doubles a head start; `false` if it is none or as long as it may be.
-fn lengthen(hold: &mut Hold) -> bool {
-    match hold {
-        Hold::HeadStart(seconds) if *seconds < MOST_HEAD_START_S => {
-            *seconds = (*seconds * 2.0).min(MOST_HEAD_START_S);
-            true
-        }
-        _ => false,
-    }
-}
-
-/// What is known of one run after its warm-ups.
-struct Warm {
-    operations: usize,
-    submit_s: f64,
-    run_s: f64,
-}
-
-impl Warm {
-    /// The most runs that may ever be enqueued at once.
-    fn most(&self) -> usize {
-        MOST_AFTER_A_HEAD_START / self.operations.max(1)
-    }
-}
-
-/// What an interval asks of the launch queue.
-struct Need<'w> {
-    operations: usize,
-    submit_s: f64,
-    sides: &'w [Warm],
-}
-
-impl<'w> Need<'w> {
-    fn of(measured: &Warm, runs: u32, lead_in: u32, sides: &'w [Warm]) -> Self {
-        let runs = (runs + lead_in) as usize;
-        Need {
-            operations: runs * measured.operations + marks_of(sides.len()),
-            submit_s: runs as f64 * measured.submit_s,
-            sides,
-        }
-    }
-
-    fn with(mut self, background: &[u32]) -> Self {
-        for (side, times) in self.sides.iter().zip(background) {
-            self.operations += (*times as usize + 1) * side.operations;
-            self.submit_s += f64::from(*times + 1) * side.submit_s;
-        }
-        self
-    }
-
-    /// With `times` as long a head start.
-    fn patient(mut self, times: f64) -> Self {
-        self.submit_s *= times;
-        self
-    }
-
-    fn hold(&self, may_be_held: bool) -> Hold {
-        match (may_be_held, self.operations <= MOST_BEHIND_A_LATCH) {
-            (false, _) => Hold::Nothing,
-            (true, true) => Hold::Latch,
-            // twice the submission as it took in the warm-up, and what the marks take
-            (true, false) => Hold::HeadStart((20e-6 + 2.0 * self.submit_s).min(MOST_HEAD_START_S)),
-        }
-    }
-}
-
-/// The latch, the two events, and of each background its wait, its two events and the wait for it.
-fn marks_of(sides: usize) -> usize {
-    3 + 4 * sides + usize::from(sides > 0)
-}
-
-/// The most measured runs: behind a latch if one fits there, after a head start otherwise.
-fn most_runs(measured: &Warm, lead_in: u32, sides: usize) -> usize {
-    let one = measured.operations.max(1);
-    let behind_a_latch = (MOST_BEHIND_A_LATCH - marks_of(sides)) / one;
-    match behind_a_latch.saturating_sub(lead_in as usize) {
-        0 => measured.most(),
-        most => most,
     }
 }
 

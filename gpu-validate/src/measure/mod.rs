@@ -12,13 +12,15 @@
 
 mod interval;
 mod order;
+mod plan;
 mod point;
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
-pub use interval::{DEAR_S, Hold, Interval, Marks, Plan};
+pub use interval::{DEAR_S, Interval, Marks};
+pub use plan::{Hold, Plan};
 pub use point::{Build, Check, Importance, Measured, Point, Run, Runs};
 pub use queue::Queue;
 
@@ -29,6 +31,9 @@ use crate::session::Session;
 
 /// A point needs so many samples (or all it was meant to get) to be kept when the deadline cuts it short.
 pub const LEAST_SAMPLES: u32 = 3;
+
+/// How often a sample is taken again, with a longer background, when the background ended too early.
+const MOST_RETRIES: u32 = 2;
 
 /// How the points of one group are measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,8 +98,15 @@ impl<R> Ready<'_, R> {
 
     /// Takes a sample.
     fn take(&mut self, session: &mut Session<'_>, marks: &mut Marks, watch: bool) -> Result<(), DeviceError> {
-        let interval = marks.time(session.device, &mut self.runs, &self.plan, watch)?;
-        session.states.extend(interval.state);
+        let mut interval = marks.time(session.device, &mut self.runs, &self.plan, watch)?;
+        session.states.extend(interval.state.take());
+        for _ in 0..MOST_RETRIES {
+            if interval.outlasted {
+                break;
+            }
+            self.plan.lengthen_background();
+            interval = marks.time(session.device, &mut self.runs, &self.plan, false)?;
+        }
         if !interval.outlasted {
             self.silent += 1;
             return Ok(());
