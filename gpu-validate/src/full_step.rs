@@ -11,7 +11,7 @@ use orbitflow_sim::random::{Stream, keyed, uniform_whole};
 use crate::case::{Case, CopyStreams, Granularity};
 use crate::decode::{Rig, RigOptions};
 use crate::device::DeviceError;
-use crate::results::{Dropped, StepPoint, Submission};
+use crate::results::{Dropped, Gap, StepPoint, Submission};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -68,13 +68,27 @@ pub fn full_step(session: &mut Session<'_>) -> Result<Vec<StepPoint>, DeviceErro
             }
             Err(error @ DeviceError::OutOfMemory { .. }) => {
                 let (experiment, reason) = ("E9".to_owned(), error.to_string());
-                session.dropped.push(Dropped { experiment, what: name, reason, waived: true });
+                session.dropped.push(Dropped { experiment, what: name, reason, gap: Gap::NotPossible });
             }
             Err(error) => session.waive("E9", name, error)?,
         }
         session.progress.point();
     }
     Ok(found)
+}
+
+/// The smallest step of the grid with all layers: an anchor to repeat at the end of a run (E12).
+///
+/// # Errors
+/// What the device fails with.
+pub fn anchor(session: &mut Session<'_>) -> Result<Timing, DeviceError> {
+    let scale = session.scale;
+    let smallest =
+        scale.step_grid.iter().copied().min_by_key(|(batch, tokens)| u64::from(*batch) * u64::from(*tokens));
+    let (batch, tokens) = smallest.unwrap_or((1, 1));
+    let layers = scale.step_layers.last().copied().unwrap_or(scale.fitted.layers);
+    let samples = time(session, Point { layers, batch, tokens, submission: Submission::Stream })?;
+    Ok(Timing::of(&samples))
 }
 
 fn time(session: &mut Session<'_>, point: Point) -> Result<Vec<f64>, DeviceError> {
@@ -136,6 +150,7 @@ fn shuffle<T>(seed: u64, items: &mut [T]) {
 mod tests {
     use super::*;
     use crate::device::Backend;
+    use crate::device::host::{HostDevice, HostOptions};
     use crate::device::virtual_time::{VirtualTimeDevice, VirtualTruth};
     use crate::scale::Scale;
     use crate::session::{Deadline, Silent};
@@ -167,15 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn the_host_times_every_step_and_the_held_out_model_is_none_of_them() {
+        let mut device = HostDevice::new(HostOptions::default()).unwrap();
+        let scale = Scale { step_samples: 2, ..Scale::of(Backend::Host, true) };
+        let mut progress = Silent;
+        let mut session = Session::new(&mut device, &scale, Deadline::never(), 7, &mut progress);
+        let found = full_step(&mut session).unwrap();
+        assert_eq!((found.len(), session.dropped.len()), (10, 0), "{:?}", session.dropped);
+        assert!(found.iter().all(|point| point.timing.min_s > 0.0 && point.model != scale.held_out.name));
+    }
+
+    #[test]
     fn what_does_not_fit_is_waived_and_what_is_late_is_dropped() {
         // Emulation-a's 8 layers of 8 · 512 tokens take 64 B · 4,096 · 8 = 2 MiB of KV; weights alone less than 1.2 MB.
         // The level-2 cache is 1 MiB, so an arena smaller than 8 MiB is refused.
         let (found, dropped, _) =
             run(VirtualTruth { memory_bytes: 2_500_000, ..VirtualTruth::small() }, Deadline::never());
         assert!(!found.is_empty() && !dropped.is_empty());
-        assert!(dropped.iter().all(|gap| gap.waived && gap.reason.contains("bytes asked")), "{dropped:?}");
+        assert!(
+            dropped.iter().all(|gap| gap.gap == Gap::NotPossible && gap.reason.contains("bytes asked")),
+            "{dropped:?}"
+        );
         let (found, dropped, _) = run(VirtualTruth::small(), Deadline::after_s(0.0));
         assert_eq!((found.len(), dropped.len()), (0, 10));
-        assert!(dropped.iter().all(|gap| !gap.waived && gap.reason == "out of time"));
+        assert!(dropped.iter().all(|gap| gap.gap == Gap::OutOfTime && gap.reason == "out of time"));
     }
 }

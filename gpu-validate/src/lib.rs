@@ -19,20 +19,22 @@ pub mod kernels;
 
 pub mod device;
 
+pub mod kernel_check;
+
 pub mod case;
 pub mod results;
 pub mod scale;
 pub mod session;
 
-pub mod measure;
 pub mod experiments;
+pub mod measure;
 
+pub mod checks;
 pub mod decode;
 pub mod full_step;
-pub mod checks;
 
-pub mod fit;
 pub mod compare;
+pub mod fit;
 pub mod profile;
 
 pub mod validation;
@@ -40,5 +42,6 @@ pub mod validation;
 pub mod folder;
 pub mod preflight;
 pub mod report;
+pub mod run;
 
-pub mod kernel_check;
+pub mod cli;

@@ -44,10 +44,22 @@ pub struct Dropped {
     pub experiment: String,
     /// Which points.
     pub what: String,
-    /// Deadline, or not possible here and why.
+    /// Why, in words.
     pub reason: String,
-    /// Whether it was not possible here (waived) rather than out of time.
-    pub waived: bool,
+    /// What kind of gap it is.
+    pub gap: Gap,
+}
+
+/// Why a point was not measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gap {
+    /// The deadline took it.
+    OutOfTime,
+    /// This backend or this machine cannot do it.
+    NotPossible,
+    /// It was timed, but not under the conditions that it asks for.
+    NotUsable,
 }
 
 /// E1: the peak of the link. Rate = `bytes / median` of the measured direction alone.

@@ -177,7 +177,7 @@ impl Scale {
             weight_layers: 4,
             link_bytes: 4 << 20,
             link_copies: 4,
-            piece_bytes: (4096, 4 << 20),
+            piece_bytes: (512, 4 << 20),
             batch_pieces: vec![16],
             gather_blocks: vec![2],
             most_copy_bytes: 8 << 20,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use orbitflow_sim::cost::profile::DeviceSample;
 
 use crate::device::{Device, DeviceError};
-use crate::results::Dropped;
+use crate::results::{Dropped, Gap};
 use crate::scale::Scale;
 
 /// Says how far a run is; the command line shows it on stderr.
@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
             experiment: experiment.to_owned(),
             what: what.into(),
             reason,
-            waived: false,
+            gap: Gap::OutOfTime,
         });
     }
 
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
             experiment: experiment.to_owned(),
             what: what.into(),
             reason,
-            waived: true,
+            gap: Gap::NotPossible,
         });
         Ok(())
     }

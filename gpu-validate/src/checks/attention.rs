@@ -16,7 +16,7 @@ const SPLITS: [u32; 3] = [1, 3, 40];
 
 const BOUND: f64 = 2e-3;
 
-pub(super) fn checks(session: &Session<'_>) -> Vec<Check<'static>> {
+pub(super) fn checks(session: &Session<'_>) -> Vec<Check> {
     let contexts = match session.device.backend() {
         Backend::Cuda => [1, 15, 17, 4095, 8193],
         Backend::Host | Backend::VirtualTime => [1, 15, 17, 255, 1025],

@@ -15,7 +15,7 @@ const PIECE_PAGES: [u64; 5] = [1, 3, 16, 7, 64];
 /// Pieces of a copy.
 const PIECES: u64 = 40;
 
-pub(super) fn checks(session: &Session<'_>) -> Vec<Check<'static>> {
+pub(super) fn checks(session: &Session<'_>) -> Vec<Check> {
     let blocks = session.scale.gather_blocks.first().copied().unwrap_or(2);
     let apis = [CopyApi::Async, CopyApi::Batch, CopyApi::BatchOverlap, CopyApi::SmGather { blocks }];
     let mut checks = Vec::new();

@@ -26,15 +26,17 @@ impl Finding {
     }
 }
 
+type Run = Box<dyn FnMut(&mut Session<'_>) -> Result<Finding, DeviceError>>;
+
 /// A check, before it is run.
-struct Check<'c> {
+struct Check {
     name: String,
     what: String,
     bound: f64,
-    run: Box<dyn FnMut(&mut Session<'_>) -> Result<Finding, DeviceError> + 'c>,
+    run: Run,
 }
 
-impl Check<'_> {
+impl Check {
     fn point(&self, worst: Option<f64>, pass: Option<bool>, note: Option<String>) -> CheckPoint {
         CheckPoint { name: self.name.clone(), what: self.what.clone(), worst, bound: self.bound, pass, note }
     }

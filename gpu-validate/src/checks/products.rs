@@ -18,7 +18,7 @@ const ROWS: [u32; 3] = [1, 7, 32];
 /// Two of 64 outputs on the wrong side of a rounding boundary give at most 1.4e-3; rounding all of them wrongly 7e-3.
 const BOUND: f64 = 3e-3;
 
-pub(super) fn checks() -> Vec<Check<'static>> {
+pub(super) fn checks() -> Vec<Check> {
     vec![Check {
         name: "gemm_fp64".to_owned(),
         what: format!(

@@ -87,6 +87,8 @@ const fn mix(word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use orbitflow_sim::random::{Stream, sequence, uniform};
+
     use super::*;
 
     #[test]
@@ -105,6 +107,23 @@ mod tests {
         let mut kv = vec![f64::NAN; 32];
         (kv[0], kv[1], kv[16], kv[17]) = (0.0, 3.0_f64.ln(), 4.0, 8.0);
         assert!((attention(shape, &[1.0], &kv, 2)[0] - 7.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_token_left_out_or_taken_twice_is_far_beyond_the_bound() {
+        // Queries in ±4 and KV in ±1, as the check has them. The mean of n tokens is about 1/√n of one, so one token more or
+        // less moves it by about 1/√n of itself: 1.6 % for 4,095.
+        let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 8 };
+        let mut random = sequence(5, Stream::Noise);
+        let mut within = |scale: f64, count: usize| {
+            (0..count).map(|_| scale * (2.0 * uniform(&mut random) - 1.0)).collect::<Vec<f64>>()
+        };
+        let (query, kv) = (within(4.0, 32), within(1.0, 256 * 16 * 32));
+        let all = attention(shape, &query, &kv, 4095);
+        assert_eq!(relative_error(&all.iter().map(|out| rounded(*out)).collect::<Vec<_>>(), &all), 0.0);
+        for tokens in [4094, 4096] {
+            assert!(relative_error(&attention(shape, &query, &kv, tokens), &all) > 2e-3, "{tokens}");
+        }
     }
 
     #[test]

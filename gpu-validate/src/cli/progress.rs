@@ -19,12 +19,15 @@ impl Bar {
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let hidden = quiet || !terminal;
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
+        let target =
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let shape = if plain { "{bar:30}" } else { "{bar:30.cyan/dim}" };
         let template = format!("{{msg}} {shape} {{pos}}/{{len}} points, {{per_sec}}, {{eta}} left");
-        bar.set_style(ProgressStyle::with_template(&template).expect("Invariant: the template is well formed"));
+        bar.set_style(
+            ProgressStyle::with_template(&template).expect("Invariant: the template is well formed"),
+        );
         Bar { bar, lines: !quiet && !terminal, quiet }
     }
 }

@@ -20,6 +20,10 @@ use crate::run::{self, Conclusion, RunInfo};
 use crate::scale::Scale;
 use crate::session::{Deadline, Session};
 
+/// Link of the host emulation, in bytes per second: slow enough that copies of the small models matter beside a CPU's
+/// compute, as they do on a GPU.
+const EMULATED_LINK: f64 = 0.2e9;
+
 /// Measures, fits and validates: the profile, the report and everything they rest on, in one folder.
 #[derive(clap::Args)]
 pub struct RunArgs {
@@ -110,7 +114,8 @@ pub fn validate(args: &ValidateArgs, quiet: bool) -> Result<ExitCode, Failure> {
 }
 
 fn profile_of_model(path: &std::path::Path) -> Result<HardwareProfile, Failure> {
-    let name = path.to_str().ok_or_else(|| anyhow!("{}: expected a path in UTF-8", path.display())).or_input()?;
+    let name =
+        path.to_str().ok_or_else(|| anyhow!("{}: expected a path in UTF-8", path.display())).or_input()?;
     let profile = read(name).or_input()?;
     if profile.compute.model_shapes.is_empty() {
         let hint = "expected a profile written by `gpu-validate run` or `measure`";
@@ -132,7 +137,8 @@ impl Work {
         let mut scale = Scale::of(backend, common.quick);
         if let Some(deadline) = common.deadline {
             if !(deadline.is_finite() && deadline > 0.0) {
-                return Err(anyhow!("--deadline: {deadline}: expected a number of seconds above 0")).or_input();
+                return Err(anyhow!("--deadline: {deadline}: expected a number of seconds above 0"))
+                    .or_input();
             }
             scale.deadline_s = deadline;
         }
@@ -177,7 +183,10 @@ fn model_of(name: &str) -> Result<ModelSpec, Failure> {
     let path = std::path::Path::new(name);
     if !path.exists() {
         let known = known.join(", ");
-        return Err(anyhow!("--models: `{name}`: no such preset or file: expected one of {known}, or a config.json")).or_input();
+        return Err(anyhow!(
+            "--models: `{name}`: no such preset or file: expected one of {known}, or a config.json"
+        ))
+        .or_input();
     }
     model::read_config(path).context("--models").or_input()
 }
@@ -191,8 +200,8 @@ fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {
             }
             Box::new(CudaDevice::open(&found, gpu).or_run()?)
         }
-        Backend::Host => Box::new(HostDevice::new(HostOptions::default()).or_run()?),
-        Backend::VirtualTime => Box::new(VirtualTimeDevice::new(VirtualTruth::default())),
+        Backend::Host => Box::new(HostDevice::new(HostOptions { link_bytes_per_s: Some(EMULATED_LINK), ..HostOptions::default() }).or_run()?),
+        Backend::VirtualTime => Box::new(VirtualTimeDevice::new(VirtualTruth::small())),
     })
 }
 

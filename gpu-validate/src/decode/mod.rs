@@ -17,6 +17,7 @@
 //!
 //! Knows nothing about predictions, fits or files.
 
+mod fill;
 mod layout;
 mod plan;
 mod schedule;
@@ -29,13 +30,14 @@ pub(crate) mod tests;
 
 pub use splits::SplitRule;
 
-pub(crate) use plan::seed_of;
+pub(crate) use fill::seed_of;
 
+use self::fill::GUARD_WORD;
 use self::layout::GUARD_BYTES;
-use self::plan::{GUARD_WORD, StepEvents, StepPlan};
+use self::plan::{StepEvents, StepPlan};
 use self::step::{Arm, submit_step};
 use crate::case::Case;
-use crate::device::{Device, DeviceError, Graph, POISON, Work};
+use crate::device::{Device, DeviceError, DeviceSlice, Graph, POISON, Work};
 use crate::results::Submission;
 
 /// How a case is run.
@@ -156,13 +158,17 @@ impl<'d> Rig<'d> {
     /// What the device fails with.
     pub fn run_step_with_late_copies(&mut self, hold_s: f64) -> Result<(), DeviceError> {
         self.run_steps(0)?;
-        let latch = self.device.latch()?;
+        let mut latches = Vec::new();
         for stream in &self.plan.copy_streams {
+            let latch = self.device.latch()?;
             self.device.hold(*stream, latch)?;
+            latches.push(latch);
         }
         self.submit_step()?;
         std::thread::sleep(std::time::Duration::from_secs_f64(hold_s.clamp(0.0, 1.0)));
-        self.device.release(latch)?;
+        for latch in latches {
+            self.device.release(latch)?;
+        }
         self.device.synchronize()
     }
 
@@ -211,7 +217,7 @@ impl<'d> Rig<'d> {
         Ok((wrong, all))
     }
 
-    fn kept(&self) -> Vec<crate::device::DeviceSlice> {
+    fn kept(&self) -> Vec<DeviceSlice> {
         let activations = &self.plan.activations;
         let layers = activations.trace.iter().flat_map(|(attended, added)| [*attended, *added]);
         layers.chain(self.plan.options.keep_outputs.then_some(activations.logits)).collect()

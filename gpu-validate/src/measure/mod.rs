@@ -23,7 +23,7 @@ pub use point::{Build, Check, Importance, Measured, Point, Run, Runs};
 pub use queue::Queue;
 
 use crate::device::DeviceError;
-use crate::results::Dropped;
+use crate::results::{Dropped, Gap};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -252,7 +252,7 @@ fn finish<R>(session: &mut Session<'_>, group: &Group<'_>, point: Ready<'_, R>) 
                 experiment: group.experiment.to_owned(),
                 what: name,
                 reason: format!("its background ended before it did in {silent} of {wanted} samples"),
-                waived: false,
+                gap: Gap::NotUsable,
             });
         } else {
             session.out_of_time(group.experiment, format!("{name} (after {} samples)", seconds.len()));

@@ -7,6 +7,7 @@ use orbitflow_sim::units::SimDuration;
 use super::*;
 use crate::device::virtual_time::{VirtualTimeDevice, VirtualTruth};
 use crate::device::{Backend, CopyApi, CopyPiece, CopyWork, Direction, HostMemory, Work};
+use crate::results::Gap;
 use crate::scale::Scale;
 use crate::session::{Deadline, Silent};
 
@@ -157,7 +158,12 @@ fn a_deadline_that_has_passed_leaves_everything_out_and_names_the_least_importan
         assert!(measure(session, group(5), points).unwrap().is_empty());
         let named: Vec<&str> = session.dropped.iter().map(|dropped| dropped.what.as_str()).collect();
         assert_eq!(named, ["a detail", "a help", "the point"]);
-        assert!(session.dropped.iter().all(|dropped| !dropped.waived && dropped.reason == "out of time"));
+        assert!(
+            session
+                .dropped
+                .iter()
+                .all(|dropped| dropped.gap == Gap::OutOfTime && dropped.reason == "out of time")
+        );
     });
 }
 
@@ -190,7 +196,11 @@ fn what_is_not_possible_here_is_waived_and_the_rest_is_measured() {
         let measured = measure(session, group(3), points).unwrap();
         assert_eq!(measured.iter().map(|point| point.row).collect::<Vec<_>>(), [5]);
         let [dropped] = &session.dropped[..] else { panic!("one point is waived") };
-        assert!(dropped.waived && dropped.what == "no such thing" && dropped.reason.contains("a test"));
+        assert!(
+            dropped.gap == Gap::NotPossible
+                && dropped.what == "no such thing"
+                && dropped.reason.contains("a test")
+        );
     });
 }
 

@@ -70,6 +70,9 @@ impl RunInfo {
     }
 }
 
+/// The most gaps of one experiment that a reason names.
+const MOST_REASONS: usize = 3;
+
 /// What the parts of the profile are made from.
 struct Inputs<'a> {
     measurements: &'a Measurements,
@@ -81,16 +84,15 @@ struct Inputs<'a> {
 impl Inputs<'_> {
     /// Why there is nothing of `experiment`: what was dropped of it, or that it was not run.
     fn why_absent(&self, experiment: &str) -> String {
-        let mut dropped = self.measurements.dropped.iter().filter(|dropped| dropped.experiment == experiment);
-        match dropped.next() {
-            Some(first) => {
-                let more = match dropped.count() {
-                    0 => String::new(),
-                    count => format!(" (and {count} more)"),
-                };
-                format!("{experiment}: {}: {}{more}", first.what, first.reason)
-            }
-            None => format!("{experiment} was not run"),
+        let dropped = || self.measurements.dropped.iter().filter(|dropped| dropped.experiment == experiment);
+        let named: Vec<String> =
+            dropped().take(MOST_REASONS).map(|gap| format!("{}: {}", gap.what, gap.reason)).collect();
+        if named.is_empty() {
+            return format!("{experiment} has no such point");
+        }
+        match dropped().count().saturating_sub(MOST_REASONS) {
+            0 => format!("{experiment}: {}", named.join("; ")),
+            more => format!("{experiment}: {} (and {more} more)", named.join("; ")),
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::device::Backend;
 const ATTENTION_EFFICIENCY: f64 = 0.5;
 /// Prompt lengths double from the first to the last, in tokens.
 const PROMPTS: (u32, u32) = (128, 131_072);
+/// The longest prompt over the most rows measured: beyond, the line is a guess.
+const MOST_BEYOND_ROWS: u32 = 16;
 
 /// Prefill times of every model with products at prefill rows.
 pub(super) fn of(inputs: &Inputs, gaps: &mut Gaps, report: &mut FitReport) -> Option<Prefill> {
@@ -55,7 +57,7 @@ fn shape(inputs: &Inputs, model: &ModelSpec, report: &mut FitReport) -> Option<P
     };
     let first = PROMPTS.0.min(*inputs.scale.prefill_rows.iter().min()?).max(1);
     let prompts = std::iter::successors(Some(first), |prompt| prompt.checked_mul(2))
-        .take_while(|prompt| *prompt <= PROMPTS.1);
+        .take_while(|prompt| *prompt <= PROMPTS.1.min(largest.saturating_mul(MOST_BEYOND_ROWS)));
     let s_by_prompt_tokens: BTreeMap<u32, Positive> =
         prompts.filter_map(|prompt| Some((prompt, Positive::new(seconds(prompt)).ok()?))).collect();
     report.note(format!(

@@ -8,7 +8,7 @@ use super::gaps::Gaps;
 use super::link::busy_factor;
 use super::{FitReport, Inputs};
 use crate::device::Direction;
-use crate::results::{ContentionPoint, MemoryPoint, MemoryUse};
+use crate::results::{ContentionPoint, Gap, MemoryPoint, MemoryUse};
 
 /// An anchor that moved by more than this is warned of.
 const DRIFT_LIMIT: f64 = 0.05;
@@ -53,7 +53,7 @@ pub(super) fn provenance(inputs: &Inputs, gaps: &mut Gaps) -> Provenance {
 /// One line per experiment for what the deadline took; what is not possible here is not among them.
 fn dropped(inputs: &Inputs) -> Vec<String> {
     let mut by_experiment: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for dropped in inputs.measurements.dropped.iter().filter(|dropped| !dropped.waived) {
+    for dropped in inputs.measurements.dropped.iter().filter(|dropped| dropped.gap == Gap::OutOfTime) {
         by_experiment.entry(&dropped.experiment).or_default().push(&dropped.what);
     }
     let line = |(experiment, points): (&str, Vec<&str>)| {

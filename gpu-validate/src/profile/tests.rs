@@ -216,7 +216,7 @@ fn measurements(scale: &Scale) -> Measurements {
             experiment: "E2".to_owned(),
             what: "512 B".to_owned(),
             reason: "out of time".to_owned(),
-            waived: false,
+            gap: Gap::OutOfTime,
         }],
     }
 }

@@ -2,7 +2,7 @@
 
 use orbitflow_sim::cost::HardwareProfile;
 
-use crate::results::Measurements;
+use crate::results::{Gap, Measurements};
 
 /// NVML's throttle reasons that mean the clocks were held down: power cap, thermal (software and hardware), hardware
 /// slowdown, power brake (NVML API: `nvmlClocksEventReason…`). Idle (1), application clocks (2), sync boost (16) and
@@ -32,7 +32,7 @@ pub fn warnings(profile: &HardwareProfile, measurements: &Measurements, device: 
             drift.anchor
         ));
     }
-    let late = measurements.dropped.iter().filter(|dropped| !dropped.waived).count();
+    let late = measurements.dropped.iter().filter(|dropped| dropped.gap == Gap::OutOfTime).count();
     if late > 0 {
         found.push(format!("{late} points or groups were left out for lack of time (listed below)."));
     }
@@ -116,15 +116,11 @@ mod tests {
         });
         let drift =
             DriftPoint { anchor: "h2d".to_owned(), first: Timing::of(&[1.0]), last: Timing::of(&[1.05]) };
-        let lost = |waived| Dropped {
-            experiment: "E2".to_owned(),
-            what: "x".to_owned(),
-            reason: "r".to_owned(),
-            waived,
-        };
+        let lost =
+            |gap| Dropped { experiment: "E2".to_owned(), what: "x".to_owned(), reason: "r".to_owned(), gap };
         let measurements = Measurements {
             drift: vec![drift],
-            dropped: vec![lost(false), lost(true)],
+            dropped: vec![lost(Gap::OutOfTime), lost(Gap::NotPossible), lost(Gap::NotUsable)],
             ..Measurements::default()
         };
         let found = warnings(&profile, &measurements, &["no NVML".to_owned()]).join("\n");

@@ -10,9 +10,9 @@ use super::costs::{CostSource, StepCost};
 use super::groups::{Group, Target, Variant, groups};
 use super::placements::Rule;
 use super::workload::{Room, Sought};
-use crate::case::{Case, CopyStreams, Granularity};
+use crate::case::{Case, CopyStreams};
 use crate::device::Facts;
-use crate::results::Dropped;
+use crate::results::{Dropped, Gap};
 use crate::scale::Scale;
 
 /// How much slower than it is compute is made in synthetic cases: an A6000 under an H200 (`gpu-measurement.md` §4.6).
@@ -39,7 +39,7 @@ struct Planned<'a> {
 impl Planned<'_> {
     fn leave_out(&mut self, what: String, reason: impl Into<String>) {
         let reason = reason.into();
-        self.left_out.push(Dropped { experiment: "E10".to_owned(), what, reason, waived: true });
+        self.left_out.push(Dropped { experiment: "E10".to_owned(), what, reason, gap: Gap::NotPossible });
     }
 
     fn add(&mut self, group: &Group) {
@@ -233,6 +233,6 @@ mod tests {
         assert!(tiny_cases.iter().any(|case| case.placement == "planner"));
         // The profile does not know the held-out model: said, not guessed.
         assert_eq!(left_out.len(), 1);
-        assert!(left_out[0].what.contains("held-out") && left_out[0].waived, "{left_out:?}");
+        assert!(left_out[0].what.contains("held-out") && left_out[0].gap == Gap::NotPossible, "{left_out:?}");
     }
 }

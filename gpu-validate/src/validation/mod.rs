@@ -41,5 +41,5 @@ pub use predictions::{
 };
 pub use ranking::{Ranked, kendall_tau, regret};
 pub use run::{RunError, WARM_UPS, run};
-pub use targets::{TARGET_MEDIAN, TARGET_P95, TARGET_REGRET, enforce};
+pub use targets::enforce;
 pub use words::reasons_for_nulls;

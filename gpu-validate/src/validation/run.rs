@@ -11,7 +11,7 @@ use super::predictions::{PredictionsError, Written};
 use crate::case::{Case, CaseResult, Prediction};
 use crate::decode::{Rig, RigOptions};
 use crate::device::DeviceError;
-use crate::results::Dropped;
+use crate::results::{Dropped, Gap};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -86,7 +86,12 @@ fn measure(
         Ok(rig) => rig,
         Err(error @ DeviceError::OutOfMemory { .. }) => {
             let (what, reason) = (case.id.clone(), error.to_string());
-            session.dropped.push(Dropped { experiment: "E10".to_owned(), what, reason, waived: true });
+            session.dropped.push(Dropped {
+                experiment: "E10".to_owned(),
+                what,
+                reason,
+                gap: Gap::NotPossible,
+            });
             return Ok(None);
         }
         Err(error) => return session.waive("E10", &case.id, error).map(|()| None),
@@ -177,7 +182,7 @@ mod tests {
         let mut session = Session::new(&mut device, &scale, Deadline::after_s(0.0), 1, &mut silent);
         assert!(run(&mut session, &cases, &written).unwrap().is_empty());
         assert_eq!(session.dropped.len(), cases.len());
-        assert!(session.dropped.iter().all(|dropped| !dropped.waived));
+        assert!(session.dropped.iter().all(|dropped| dropped.gap == Gap::OutOfTime));
     }
 
     #[test]

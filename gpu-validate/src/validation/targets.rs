@@ -4,13 +4,7 @@
 //! reported beside. What was not measured meets nothing.
 
 use orbitflow_sim::cost::profile::Validation;
-
-/// Largest median of the absolute errors, as a share.
-pub const TARGET_MEDIAN: f64 = 0.05;
-/// Largest 95th percentile of the absolute errors, as a share.
-pub const TARGET_P95: f64 = 0.10;
-/// Largest regret of the predicted best, as a share.
-pub const TARGET_REGRET: f64 = 0.02;
+use orbitflow_sim::cost::{TARGET_MEDIAN, TARGET_P95, TARGET_REGRET};
 
 /// Whether the targets are met: exit code 5 if not.
 ///

@@ -6,7 +6,7 @@
 
 use orbitflow_sim::cost::CostModel;
 use orbitflow_sim::model::{LayerSet, ModelSpec};
-use orbitflow_sim::units::{SimDuration, TOKENS_PER_BLOCK, blocks_for_tokens};
+use orbitflow_sim::units::{SimDuration, TOKENS_PER_BLOCK};
 
 use super::placements::{Rule, kv_bytes, total_tokens};
 use crate::device::Facts;

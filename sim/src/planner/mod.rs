@@ -29,7 +29,7 @@ pub use budget::{Promise, slo_load, t_max};
 pub use problem::{binding_layer, forecast};
 pub use search::{Scratch, search};
 pub use solver_time::solver_time;
-pub use switches::PlannerSwitches;
+pub use switches::{PlannerSwitches, Victim};
 pub use window::{DEFAULT_FAILURE_BUDGET, WINDOWS, growth_blocks, placement_capacity, widest_window};
 
 use self::problem::Problem;

@@ -1,13 +1,37 @@
 //! The switches of planning and pausing (design §4), with their two named sets.
 //!
-//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (longest-first
-//! victims, distances, step time, the prefix forecast, no migration cost) has no field here; the scenario
-//! reader refuses the other values.
+//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (distances, step time,
+//! the prefix forecast, no migration cost) has no field here; the scenario reader refuses the other values.
+
+use serde::{Deserialize, Serialize};
 
 use super::DEFAULT_NODE_CAP;
 use crate::units::SimDuration;
 
-/// Every switch of §4 that a policy with a planner reads.
+/// Who is paused while a batch is infeasible (design §4.3). Equals go to the last admitted, whatever the rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Victim {
+    /// Most context tokens.
+    #[default]
+    Longest,
+    /// Fewest context tokens.
+    Shortest,
+    /// Drawn from (seed, step, request).
+    Random,
+    /// Least time per token promised.
+    TightestSlo,
+    /// Most time per token promised.
+    LoosestSlo,
+}
+
+impl Victim {
+    /// Every rule, as scenarios list them.
+    pub const ALL: [Victim; 5] =
+        [Victim::Longest, Victim::Shortest, Victim::Random, Victim::TightestSlo, Victim::LoosestSlo];
+}
+
+/// Every switch of §4 that a policy reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannerSwitches {
     /// Most `Σ_r max(0, 1 − SLO_r/t − deposit_r/W)`, F of design §4.2.
@@ -16,6 +40,8 @@ pub struct PlannerSwitches {
     pub deposit: bool,
     /// Whether an infeasible batch pauses a victim.
     pub pause: bool,
+    /// Which one.
+    pub victim: Victim,
     /// Whether measured rates off the believed ones trigger a plan and correct them, trigger (d).
     pub feedback: bool,
     /// How far off a rate must be, as a share of the believed one.
@@ -28,6 +54,8 @@ pub struct PlannerSwitches {
     pub max_pause: Option<SimDuration>,
     /// One common distance for all requests.
     pub uniform: bool,
+    /// Whether `selectn` follows its released code instead of its published idea. No other method reads it.
+    pub as_coded: bool,
     /// Most nodes one search may visit; a plan that hits it is counted.
     pub node_cap: u64,
 }
@@ -38,12 +66,14 @@ impl PlannerSwitches {
         failure_budget: 2.0,
         deposit: true,
         pause: true,
+        victim: Victim::Longest,
         feedback: false,
         replan_tolerance: 0.10,
         replan_patience: 4,
         resume_at_window_end: false,
         max_pause: None,
         uniform: false,
+        as_coded: false,
         node_cap: DEFAULT_NODE_CAP,
     };
 

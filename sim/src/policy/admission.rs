@@ -25,9 +25,30 @@ impl Newcomer {
     }
 }
 
+/// What a newcomer finds when its turn comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Layer-blocks that it may take: those behind it have theirs at their densest.
+    pub free: u64,
+    /// Blocks per layer that it has when it comes in.
+    pub blocks: u64,
+}
+
 /// Admits in order of arrival whoever fits. `candidates` are the placements the method may use, least offloading
 /// first; the last one is the densest, where `a` layers stay (design §3.5.2).
 pub fn first_come_first_served(view: &View<'_>, candidates: &[Placement], slots: u32) -> Decision {
+    let lightest = candidates[0];
+    serve(view, candidates, slots, |_| lightest)
+}
+
+/// [`first_come_first_served`] for a method that has a `wish` for each newcomer: where that does not fit, the newcomer
+/// gets the least-offloading of the candidates behind it that does.
+pub fn serve(
+    view: &View<'_>,
+    candidates: &[Placement],
+    slots: u32,
+    wish: impl Fn(Seat) -> Placement,
+) -> Decision {
     let densest = *candidates.last().expect("Invariant: a method has at least one placement");
     let free_slots = view.server.batch_size as usize - view.live.len();
     let used: u64 = view.running().map(|r| view.gpu_need(r.placement, r.held_blocks(), slots)).sum();
@@ -51,9 +72,11 @@ pub fn first_come_first_served(view: &View<'_>, candidates: &[Placement], slots:
     let mut free = free + make_room(view, candidates, slots, reserved.saturating_sub(free), &mut decision);
     for newcomer in &newcomers {
         reserved -= newcomer.need(view, densest, slots);
-        let placement = candidates
-            .iter()
-            .copied()
+        let wished = wish(Seat { free: free - reserved, blocks: newcomer.staging_blocks });
+        let denser =
+            candidates.iter().copied().filter(|other| other.offloaded.len() > wished.offloaded.len());
+        let placement = std::iter::once(wished)
+            .chain(denser)
             .find(|candidate| newcomer.need(view, *candidate, slots) + reserved <= free)
             .unwrap_or(densest);
         free -= newcomer.need(view, placement, slots);

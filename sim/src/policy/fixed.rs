@@ -3,6 +3,9 @@
 //! * `resident` "No offload": nothing is offloaded; preempts when full (vLLM-like).
 //! * `next-layer` "DeepSpeed": `d = 0`, two slots: the next layer is fetched while this one computes.
 //! * `static-k` "FlexGen" (k = 1): distance `k`, whatever is free (facts E; design §5).
+//!
+//! The rule: `d_r = k` for every request in every step, so `n = floor(L/(k+1))` layers are offloaded. Worked (L = 32):
+//! static-1, 2, 4 and 8 offload 16, 10, 6 and 3 layers of each request, next-layer 32, resident none.
 
 use super::{Decision, Policy, Stage, View, admission};
 use crate::model::{Distance, Placement};

@@ -2,16 +2,20 @@
 //!
 //! A policy is given a [`View`] and answers a [`Decision`]; the engine checks it against memory and batch size,
 //! applies it, or refuses it with a count. Admission in order of arrival ([`admission`]), the next denser
-//! uniform distance that fits ([`uniform`]) and the choice of a victim are functions here that a policy calls.
+//! uniform distance that fits ([`uniform`]) and the choice of a victim ([`victim`]) are functions here that a policy
+//! calls.
 //!
 //! Architecture invariant: no policy knows the engine, a file or a metric.
 
 pub mod admission;
 pub mod fixed;
+pub mod flexgen;
 pub mod heuristic;
 pub mod orbitflow;
 pub mod registry;
+pub mod selectn;
 pub mod uniform;
+pub mod victim;
 mod view;
 
 pub use view::{LiveRequest, Measured, RunState, Stage, View, WaitingRequest};

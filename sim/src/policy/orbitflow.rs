@@ -1,5 +1,16 @@
 //! `orbitflow` "OrbitFlow": a distance per request from the planner, kept for a window, with token deposit and
-//! pause-resume (design §4); and its ablations, and `uniform`, its solver with one common distance.
+//! pause-resume (design §4); its ablations; and the same solver with one common distance: `uniform`, with deposit
+//! (`uniform-td`), and with pause-resume too (`uniform-td-pr`).
+//!
+//! The rule, with the distances `d_r` of the requests that run: `min t` where `t` is the prefix forecast, subject to
+//! memory, `Σ_r (L − n(d_r))·(b_r + g_r) + staging ≤ capacity`, and the SLO budget,
+//! `Σ_r max(0, 1 − SLO_r/t − deposit_r/W) ≤ F` (design §4.2; facts B.4, D, E). `uniform*` add `d_r = d` for all;
+//! without deposit `deposit_r = 0`; without pause-resume an infeasible batch has no one to leave out.
+//!
+//! Worked (A6000, 561 blocks per layer, published semantics): requests of 600 and 200 blocks. `orbitflow` gives them
+//! d = 2 and 1 and forecasts 88.765 ms; with one common distance only d = 1 fits their growth: 121.219 ms. With
+//! F = 0.5 and an SLO of 69.97 ms t may be at most 93.3 ms: `uniform` has no plan; `uniform-td` has one once both are
+//! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that.
 //!
 //! Asked before every decode step, it keeps its plan until a trigger of §4.1 fires. Then it solves for the candidates
 //! of that trigger; while there is no feasible plan it pauses one victim and solves again; with no one left to
@@ -7,7 +18,7 @@
 
 use std::cell::OnceCell;
 
-use super::{Decision, LiveRequest, PlanReport, Policy, RunState, Stage, View, admission, heuristic};
+use super::{Decision, LiveRequest, PlanReport, Policy, RunState, Stage, View, admission, heuristic, victim};
 use crate::cost::CostModel;
 use crate::ids::RequestId;
 use crate::model::{Distance, LayerSet, Placement};
@@ -172,14 +183,13 @@ impl OrbitFlow {
         candidates
     }
 
-    /// The longest candidate that may be paused, ties to the last admitted; none if it would be the last one.
+    /// The candidate that the switches' rule pauses; none if no one may be paused or it would be the last one.
     fn victim(&self, view: &View<'_>, candidates: &[usize]) -> Option<usize> {
         if !self.switches.pause || candidates.len() < 2 {
             return None;
         }
         let may_pause = |index: &usize| !self.immune.iter().any(|(id, _)| *id == view.live[*index].id);
-        // `max_by_key` keeps the last of equals, and `view.live` is in admission order.
-        candidates.iter().copied().filter(may_pause).max_by_key(|index| view.live[*index].context())
+        victim::choose(view, self.switches.victim, candidates.iter().copied().filter(may_pause))
     }
 
     /// At the window's end: the paused one at a time, longest paused first, each only with room to spare. These trials

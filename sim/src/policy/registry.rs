@@ -3,8 +3,10 @@
 
 use super::Policy;
 use super::fixed::Fixed;
+use super::flexgen::FlexGen;
 use super::heuristic::Heuristic;
 use super::orbitflow::OrbitFlow;
+use super::selectn::SelectN;
 use crate::cost::CostModel;
 use crate::model::Distance;
 use crate::planner::PlannerSwitches;
@@ -18,10 +20,18 @@ pub enum Method {
     NextLayer,
     /// One fixed distance.
     Static(u32),
+    /// The fewest uniform offloads that fit the mean final length, every step.
+    FlexGen,
+    /// As many uniform offloads as compute and the SLO hide, at the mean final length.
+    SelectN,
     /// The fewest uniform offloads that fit, every step.
     Heuristic,
     /// OrbitFlow's solver with one common distance, no deposit, no pause.
     Uniform,
+    /// That, with deposit.
+    UniformDeposit,
+    /// That, with deposit and pause-resume.
+    UniformDepositPause,
     /// All of OrbitFlow.
     OrbitFlow,
     /// Without token deposit in the planner.
@@ -82,6 +92,30 @@ pub const METHODS: &[Entry] = &[
         "orbitflow's planner with one common distance, no deposit, no pause",
     ),
     entry(
+        Method::UniformDeposit,
+        "uniform-td",
+        "Uniform + deposit",
+        "uniform whose planner knows the token deposit",
+    ),
+    entry(
+        Method::UniformDepositPause,
+        "uniform-td-pr",
+        "Uniform + deposit + pause",
+        "uniform-td with pause-resume: orbitflow with one common distance",
+    ),
+    entry(
+        Method::FlexGen,
+        "flexgen",
+        "FlexGen+ (knows lengths)",
+        "one distance for all: the fewest offloaded layers that fit the mean final length, which it knows: an oracle",
+    ),
+    entry(
+        Method::SelectN,
+        "selectn",
+        "SLO-aware offloading (knows lengths)",
+        "one distance for all: as many layers as compute and the SLO hide, at the mean final length, which it knows",
+    ),
+    entry(
         Method::Heuristic,
         "heuristic",
         "Dynamic heuristic",
@@ -125,30 +159,59 @@ pub fn find(key: &str) -> Option<&'static Entry> {
     METHODS.iter().find(|entry| entry.key == key)
 }
 
+/// What methods are told before a run, beside their switches.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What compute and copies cost, as planners believe.
+    pub belief: CostModel,
+    /// Mean of prompt + output tokens over the trace, rounded up. No server can know it: only the methods of
+    /// [`Method::knows_lengths`] look at it.
+    pub mean_final_tokens: u64,
+}
+
 impl Method {
-    /// Whether it has a planner, and so reads planner switches.
-    pub const fn plans(self) -> bool {
+    /// Whether it is told the lengths that the trace's answers will have.
+    pub const fn knows_lengths(self) -> bool {
+        matches!(self, Method::FlexGen | Method::SelectN)
+    }
+
+    /// The switches of a scenario's `[planner]` that it reads, as one policy of it has them: those of `own` that it
+    /// reads, the others as in `common`.
+    pub fn read_of(self, own: PlannerSwitches, common: PlannerSwitches) -> PlannerSwitches {
         match self {
-            Method::Resident | Method::NextLayer | Method::Static(_) | Method::Heuristic => false,
+            Method::Resident
+            | Method::NextLayer
+            | Method::Static(_)
+            | Method::FlexGen
+            | Method::Heuristic => common,
+            Method::SelectN => PlannerSwitches { as_coded: own.as_coded, ..common },
             Method::Uniform
+            | Method::UniformDeposit
+            | Method::UniformDepositPause
             | Method::OrbitFlow
             | Method::OrbitFlowNoDeposit
             | Method::OrbitFlowNoPause
-            | Method::OrbitFlowNoFeedback => true,
+            | Method::OrbitFlowNoFeedback => PlannerSwitches { as_coded: common.as_coded, ..own },
         }
     }
 
-    /// Builds the policy. `switches` are the scenario's, `belief` is what its planner believes compute and copies cost.
-    pub fn build(self, switches: PlannerSwitches, belief: &CostModel) -> Box<dyn Policy> {
-        let orbitflow = |switches| Box::new(OrbitFlow::new(switches, belief.clone()));
+    /// Builds the policy with the scenario's `switches`.
+    pub fn build(self, switches: PlannerSwitches, known: &Known) -> Box<dyn Policy> {
+        let orbitflow = |switches| Box::new(OrbitFlow::new(switches, known.belief.clone()));
+        let uniform =
+            |deposit, pause| orbitflow(PlannerSwitches { uniform: true, deposit, pause, ..switches });
         match self {
             Method::Resident => Box::new(Fixed::new(Distance::Resident)),
             Method::NextLayer => Box::new(Fixed::next_layer()),
             Method::Static(distance) => Box::new(Fixed::new(Distance::At(distance))),
-            Method::Heuristic => Box::new(Heuristic::default()),
-            Method::Uniform => {
-                orbitflow(PlannerSwitches { uniform: true, deposit: false, pause: false, ..switches })
+            Method::FlexGen => Box::new(FlexGen::new(known.mean_final_tokens)),
+            Method::SelectN => {
+                Box::new(SelectN::new(known.belief.clone(), known.mean_final_tokens, switches.as_coded))
             }
+            Method::Heuristic => Box::new(Heuristic::default()),
+            Method::Uniform => uniform(false, false),
+            Method::UniformDeposit => uniform(true, false),
+            Method::UniformDepositPause => uniform(true, true),
             Method::OrbitFlow => orbitflow(switches),
             Method::OrbitFlowNoDeposit => orbitflow(PlannerSwitches { deposit: false, ..switches }),
             Method::OrbitFlowNoPause => orbitflow(PlannerSwitches { pause: false, ..switches }),

@@ -41,3 +41,18 @@ pub fn place(
         .collect();
     Decision { placements, refused, ..Decision::default() }
 }
+
+/// The released rule of `heuristic` and `flexgen` (facts E.1, E.3), with L where it writes 32: the fewest offloaded
+/// layers, coarsely rounded, with which `held` blocks per resident layer fit `budget` layer-blocks.
+///
+/// `G = min(L, floor(budget/held))` layers stay, `off = L − G`; `off = 0` is resident, otherwise
+/// `d = max(1, floor(L/off) − 1)`. As soon as anything is offloaded, the budget is the one less `staging`.
+pub fn fewest_offloads(layers: u32, budget: u64, held: u64, staging: u64) -> Distance {
+    let layers = u64::from(layers);
+    if layers * held <= budget {
+        return Distance::Resident;
+    }
+    let stay = (budget.saturating_sub(staging) / held).min(layers - 1);
+    let distance = (layers / (layers - stay)).saturating_sub(1).max(1);
+    Distance::At(u32::try_from(distance).expect("Invariant: a distance is at most the number of layers"))
+}

@@ -143,11 +143,12 @@ impl<'a> View<'a> {
 
     /// Layer-blocks of charged staging that a request of `blocks` blocks needs with that placement and `slots` slots.
     pub fn staging(&self, placement: Placement, blocks: u64, slots: u32) -> u64 {
-        if self.server.switches.charge_staging && !placement.offloaded.is_empty() {
-            u64::from(slots) * blocks
-        } else {
-            0
-        }
+        if placement.offloaded.is_empty() { 0 } else { self.charged_slots(blocks, slots) }
+    }
+
+    /// Layer-blocks of charged staging that a request of `blocks` blocks needs with any layer offloaded.
+    pub fn charged_slots(&self, blocks: u64, slots: u32) -> u64 {
+        if self.server.switches.charge_staging { u64::from(slots) * blocks } else { 0 }
     }
 
     /// Layer-blocks that a request of `blocks` blocks per layer takes with that placement, charged staging included.

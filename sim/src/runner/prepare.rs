@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Contender, Prepared, RunError};
 use crate::cost::{self, CostError, CostModel, CostOptions, HardwareProfile};
 use crate::metrics::{ScaleSlo, Scoring};
-use crate::policy::registry;
+use crate::policy::registry::{self, Known, Method};
 use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSpec, did_you_mean};
 use crate::server::{ServerConfig, SolverTime};
 use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace, TraceError};
@@ -50,7 +50,7 @@ pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
     };
     notes.extend(assumptions(scenario, &trace));
     let scoring = scoring(scenario, &truth, &server, &mut notes)?;
-    let contenders = contenders(scenario, &belief)?;
+    let contenders = contenders(scenario, belief, &trace, &mut notes)?;
     let digest = digest(scenario, &trace, &profile, believed_profile.as_ref());
     Ok(Prepared {
         name: scenario.name.clone(),
@@ -271,8 +271,15 @@ fn scoring(
     Ok(Scoring { scales, ttft_slo: scenario.slo.ttft, warmup: scenario.warmup })
 }
 
-fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>, RunError> {
+fn contenders(
+    scenario: &Scenario,
+    belief: CostModel,
+    trace: &Trace,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Contender>, RunError> {
+    let known = Known { belief, mean_final_tokens: mean_final_tokens(trace) };
     let mut contenders = Vec::new();
+    let mut oracles = Vec::new();
     for (index, spec) in scenario.policies.iter().enumerate() {
         let entry = registry::find(&spec.use_).ok_or_else(|| {
             let known = || registry::METHODS.iter().map(|entry| entry.key);
@@ -281,19 +288,41 @@ fn contenders(scenario: &Scenario, belief: &CostModel) -> Result<Vec<Contender>,
                 .unwrap_or_else(|| "`orbitflow list policies` says what each does".to_owned());
             scenario.refuse(&scenario.policy_key(index), problem, Some(hint))
         })?;
-        if spec.planner != scenario.planner && !entry.method.plans() {
-            let problem = "expected no [planner] keys: this policy has no planner".to_owned();
+        if entry.method.read_of(spec.planner, scenario.planner) != spec.planner {
+            let problem = match entry.method {
+                Method::SelectN => "expected no [planner] key but `as_coded`: this policy has no planner",
+                _ if spec.planner.as_coded != scenario.planner.as_coded => {
+                    "expected no `as_coded`: `selectn` alone has a rule as published and one as coded"
+                }
+                _ => "expected no [planner] keys: this policy has no planner",
+            };
             return Err(scenario.refuse(&scenario.policy_key(index), problem, None).into());
         }
-        let (method, switches, belief) = (entry.method, spec.planner, belief.clone());
+        if entry.method.knows_lengths() {
+            oracles.push(spec.key.as_str());
+        }
+        let (method, switches, known) = (entry.method, spec.planner, known.clone());
         let label = match &spec.label {
             Some(label) => label.clone(),
             None if spec.key != spec.use_ => spec.key.clone(),
             None => entry.label.to_owned(),
         };
-        contenders.push(Contender::new(&spec.key, &label, move || method.build(switches, &belief)));
+        contenders.push(Contender::new(&spec.key, &label, move || method.build(switches, &known)));
+    }
+    if !oracles.is_empty() {
+        notes.push(format!(
+            "told what no server can know ({}): requests of this trace end with {} tokens (prompt + output) in the mean",
+            oracles.join(", "),
+            known.mean_final_tokens
+        ));
     }
     Ok(contenders)
+}
+
+/// Mean of prompt + output tokens over the requests of the trace, rounded up: what oracle methods are told.
+fn mean_final_tokens(trace: &Trace) -> u64 {
+    let lengths = trace.requests.iter().map(|request| request.prompt_tokens + request.output_tokens);
+    lengths.sum::<u64>().div_ceil(trace.requests.len() as u64)
 }
 
 /// SHA-256 of everything that determines the results: switches and names, trace, profiles, this program's version.

@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
     key(Planner, "failure_budget", Kind::Number { least: 0.0, most: 1e6 }, Preset, "requests that may miss the SLO, F"),
     key(Planner, "deposit", Kind::Switch, Preset, "whether the planner counts tokens made ahead"),
     key(Planner, "pause", Kind::Switch, Preset, "whether an infeasible batch pauses a victim"),
-    key(Planner, "victim", choice(&["longest"], &["shortest", "random", "tightest-slo", "loosest-slo"]), Comment("\"longest\""), "who is paused"),
+    key(Planner, "victim", choice(&["longest", "shortest", "random", "tightest-slo", "loosest-slo"], &[]), Preset, "who is paused: \"longest\", \"shortest\", \"random\", \"tightest-slo\", \"loosest-slo\""),
     key(Planner, "resume_at_window_end", Kind::Switch, Preset, "whether paused requests are candidates when the window ends"),
     key(Planner, "max_pause", Kind::Quantity { dimension: Duration, zero: false, words: &["off"] }, Preset, "longest pause, or \"off\""),
     key(Planner, "admit_past_paused", Kind::Switch, Preset, "whether new requests are admitted while one is paused"),
@@ -72,6 +72,7 @@ pub const KEYS: &[Key] = &[
     key(Planner, "replan_tolerance", Kind::Number { least: 1e-6, most: 1e3 }, Preset, "how far off a rate must be"),
     key(Planner, "replan_patience", Kind::Count { least: 1, most: 1_000_000 }, Preset, "for how many consecutive steps"),
     key(Planner, "uniform", Kind::Switch, Preset, "one common distance for all requests"),
+    key(Planner, "as_coded", Kind::Switch, Preset, "`selectn` by its released code instead of its published idea"),
     key(Planner, "node_cap", Kind::Count { least: 1, most: TOKENS }, Preset, "most nodes one search may visit"),
     key(Planner, "placement_space", choice(&["distance"], &["layers"]), Comment("\"distance\""), "what is chosen per request"),
     key(Planner, "objective", choice(&["step-time"], &["goodput"]), Comment("\"step-time\""), "what is minimised"),
@@ -159,8 +160,8 @@ mod tests {
             refused += values.len();
             values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
         }
-        // chunked; four victims; layers; goodput; pipeline; cross-step, shared link, migration cost; two GPUs
-        assert_eq!(refused, 1 + 4 + 1 + 1 + 1 + 3 + 1);
+        // chunked; layers; goodput; pipeline; cross-step, shared link, migration cost; two GPUs
+        assert_eq!(refused, 1 + 1 + 1 + 1 + 3 + 1);
     }
 
     #[test]

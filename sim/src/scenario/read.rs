@@ -190,6 +190,7 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.failure_budget, planner.number("failure_budget")?);
     set(&mut switches.deposit, planner.switch("deposit")?);
     set(&mut switches.pause, planner.switch("pause")?);
+    set(&mut switches.victim, planner.choice("victim")?);
     set(&mut switches.feedback, planner.switch("feedback")?);
     set(&mut switches.replan_tolerance, planner.number("replan_tolerance")?);
     set(&mut switches.replan_patience, planner.small_count("replan_patience")?);
@@ -200,10 +201,11 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     });
     set(&mut switches.max_pause, max_pause);
     set(&mut switches.uniform, planner.switch("uniform")?);
+    set(&mut switches.as_coded, planner.switch("as_coded")?);
     set(&mut switches.node_cap, planner.count("node_cap")?);
     // One value each in this version: reading them refuses the others.
     planner.switch("migration_cost")?;
-    for choice in ["victim", "placement_space", "objective", "forecast"] {
+    for choice in ["placement_space", "objective", "forecast"] {
         planner.choice::<String>(choice)?;
     }
     Ok(())
@@ -312,21 +314,33 @@ fn refuse_unknown_policy_keys(table: &Table, path: &str) -> Result<(), ScenarioE
     })
 }
 
-/// A variant's name fixes a switch: `orbitflow-no-pause` never pauses, whatever is written beside it.
+/// What the names of variants fix, whatever is written beside them: policy, switch, its value, and who has the other.
+const FIXED_BY_NAME: [(&str, &str, bool, &str); 12] = [
+    ("orbitflow-no-deposit", "deposit", false, "use = \"orbitflow\" has it"),
+    ("orbitflow-no-pause", "pause", false, "use = \"orbitflow\" has it"),
+    ("orbitflow-no-feedback", "feedback", false, "use = \"orbitflow\" has it"),
+    ("uniform", "uniform", true, "use = \"orbitflow\" has its own for each request"),
+    ("uniform", "deposit", false, "use = \"uniform-td\" has it"),
+    ("uniform", "pause", false, "use = \"uniform-td-pr\" has it"),
+    ("uniform-td", "uniform", true, "use = \"orbitflow\" has its own for each request"),
+    ("uniform-td", "deposit", true, "use = \"uniform\" is without it"),
+    ("uniform-td", "pause", false, "use = \"uniform-td-pr\" has it"),
+    ("uniform-td-pr", "uniform", true, "use = \"orbitflow\" has its own for each request"),
+    ("uniform-td-pr", "deposit", true, "use = \"uniform\" is without it"),
+    ("uniform-td-pr", "pause", true, "use = \"uniform-td\" is without it"),
+];
+
+/// Refuses a switch beside a variant whose name says the opposite.
 fn refuse_contradictions(section: &Section<'_>, use_: &str) -> Result<(), ScenarioError> {
-    for switch in ["deposit", "pause", "feedback"] {
-        if use_.ends_with(&format!("-no-{switch}")) && section.switch(switch)? == Some(true) {
-            let problem = format!("expected false: `{use_}` is without it");
-            return Err(section.bad(switch, &problem, Some("use = \"orbitflow\" has it")));
+    for (_, switch, fixed, hint) in FIXED_BY_NAME.iter().filter(|(policy, ..)| *policy == use_) {
+        if section.switch(switch)? == Some(!fixed) {
+            let why = match (*switch, *fixed) {
+                ("uniform", _) => "has one common distance",
+                (_, true) => "has it",
+                (_, false) => "is without it",
+            };
+            return Err(section.bad(switch, &format!("expected {fixed}: `{use_}` {why}"), Some(hint)));
         }
-    }
-    if use_.starts_with("uniform") && section.switch("uniform")? == Some(false) {
-        let problem = format!("expected true: `{use_}` has one common distance");
-        return Err(section.bad(
-            "uniform",
-            &problem,
-            Some("use = \"orbitflow\" has its own for each request"),
-        ));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo};
-use crate::planner::PlannerSwitches;
+use crate::planner::{PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
 /// Name of a switch to its value, as TOML would have it without quotes.
@@ -44,12 +44,12 @@ pub fn off_preset(scenario: &Scenario) -> Shown {
 /// `key = value` lines, sorted by key; see [`Scenario::digest_input`].
 pub fn digest_input(scenario: &Scenario) -> String {
     let mut all = engine(&scenario.engine, scenario.link_intercept);
-    all.extend(prefixed("planner", planner(&scenario.planner)));
+    all.extend(prefixed("planner", planner_digest(&scenario.planner)));
     all.extend(without_contention(scenario));
     all.extend(prefixed("server", server(scenario)));
     all.extend(prefixed("trace", trace(scenario)));
     for (index, policy) in scenario.policies.iter().enumerate() {
-        let mut own = planner(&policy.planner);
+        let mut own = planner_digest(&policy.planner);
         own.insert("use".to_owned(), policy.use_.clone());
         own.insert("key".to_owned(), policy.key.clone());
         own.insert("label".to_owned(), format!("{:?}", policy.label));
@@ -164,26 +164,39 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         failure_budget,
         deposit,
         pause,
+        victim,
         feedback,
         replan_tolerance,
         replan_patience,
         resume_at_window_end,
         max_pause,
         uniform,
+        as_coded,
         node_cap,
     } = switches;
     shown([
         ("failure_budget", failure_budget.to_string()),
         ("deposit", deposit.to_string()),
         ("pause", pause.to_string()),
+        ("victim", word(victim)),
         ("feedback", feedback.to_string()),
         ("replan_tolerance", replan_tolerance.to_string()),
         ("replan_patience", replan_patience.to_string()),
         ("resume_at_window_end", resume_at_window_end.to_string()),
         ("max_pause", max_pause.map_or_else(|| "off".to_owned(), show_duration)),
         ("uniform", uniform.to_string()),
+        ("as_coded", as_coded.to_string()),
         ("node_cap", node_cap.to_string()),
     ])
+}
+
+/// [`planner`], without the switches that came later where they have the value that every scenario had before: digests
+/// of scenarios written then stay as they were.
+fn planner_digest(switches: &PlannerSwitches) -> Shown {
+    let mut all = planner(switches);
+    let came_later = [("victim", word(&Victim::Longest)), ("as_coded", false.to_string())];
+    all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
+    all
 }
 
 /// The word that a choice has in files.

@@ -11,6 +11,7 @@ mod formats;
 mod golden_plan;
 mod golden_step;
 mod laws;
+mod methods;
 mod next_layer;
 mod own_policy;
 mod pipeline_laws;

@@ -8,7 +8,8 @@ use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::UniformFootprint;
 use orbitflow_sim::pipeline::CopyOrder;
-use orbitflow_sim::planner::PlannerSwitches;
+use orbitflow_sim::planner::{PlannerSwitches, Victim};
+use orbitflow_sim::policy::registry::Known;
 use orbitflow_sim::record::{Record, Sink, Trigger};
 use orbitflow_sim::server::{
     Admission, Noise, Planning, Restore, ServerConfig, ServerSwitches, SolverTime, WriteBack,
@@ -25,7 +26,7 @@ pub struct Scenario {
     pub server: ServerConfig,
     pub footprint: UniformFootprint,
     pub truth: CostModel,
-    pub belief: CostModel,
+    pub known: Known,
     pub planner: PlannerSwitches,
     pub slo: SimDuration,
 }
@@ -83,13 +84,22 @@ pub fn draw(seed: u64) -> Scenario {
     planner.failure_budget = one_of(random, &[0.0, 0.5, 2.0]);
     planner.max_pause = one_of(random, &[planner.max_pause, Some(SimDuration::from_secs(1))]);
     let belief = wrong_about_the_link(&truth, one_of(random, &[1.0, 1.0, 0.5, 2.0]));
+    let tokens: u64 = requests.iter().map(|request| request.prompt_tokens + request.output_tokens).sum();
+    let known = Known { belief, mean_final_tokens: tokens.div_ceil(u64::from(count)) };
     let slo = SimDuration::from_secs_f64(truth.compute_s(longest, 1) * random.random_range(0.8..2.5));
-    let requests = requests.into_iter().map(|request| EngineRequest { slo, ..request }).collect();
+    let mut requests: Vec<_> = requests.into_iter().map(|request| EngineRequest { slo, ..request }).collect();
     if random.random_bool(0.3) {
         let (copy, compute) = (one_of(random, &[1.0, 1.3, 4.0]), one_of(random, &[1.0, 1.1, 1.7]));
         truth.contention = Contention::of_factors(copy, compute).expect("two slowdowns");
     }
-    Scenario { requests, server, footprint, truth, belief, planner, slo }
+    planner.victim = one_of(random, &Victim::ALL);
+    planner.as_coded = random.random_bool(0.3);
+    if random.random_bool(0.4) {
+        for request in &mut requests {
+            request.slo = slo.scale_saturating(one_of(random, &[0.7, 1.0, 1.5]));
+        }
+    }
+    Scenario { requests, server, footprint, truth, known, planner, slo }
 }
 
 fn draw_requests(random: &mut ChaCha8Rng, count: u32) -> Vec<EngineRequest> {

@@ -236,6 +236,22 @@ fn policies_are_names_or_tables_with_different_keys() {
     let against = say("[{ use = \"orbitflow-no-pause\", pause = true }]");
     assert!(against.contains("policies[0].pause: true: expected false: `orbitflow-no-pause`"), "{against}");
     assert!(say("[{ use = \"uniform\", uniform = false }]").contains("has one common distance"));
+    assert!(say("[{ use = \"uniform-td-pr\", uniform = false }]").contains("has one common distance"));
+    let pausing = say("[{ use = \"uniform-td\", pause = true }]");
+    assert!(
+        pausing.ends_with(
+            "policies[0].pause: true: expected false: `uniform-td` is without it\nhint: use = \"uniform-td-pr\" has it"
+        ),
+        "{pausing}"
+    );
+    let poor = say("[{ use = \"uniform-td\", deposit = false }]");
+    assert!(poor.contains("policies[0].deposit: false: expected true: `uniform-td` has it"), "{poor}");
+    let nobody = say("[{ use = \"orbitflow\", victim = \"shortes\" }]");
+    assert!(
+        nobody.contains("policies[0].victim: \"shortes\": expected \"longest\" or \"shortest\" or"),
+        "{nobody}"
+    );
+    assert!(nobody.ends_with("hint: the nearest is \"shortest\""), "{nobody}");
 }
 
 #[test]

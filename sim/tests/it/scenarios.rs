@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use orbitflow_sim::pipeline::CopyOrder;
-use orbitflow_sim::planner::PlannerSwitches;
+use orbitflow_sim::planner::{PlannerSwitches, Victim};
+use orbitflow_sim::runner;
 use orbitflow_sim::scenario::{
     GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceFacts, template,
 };
@@ -115,6 +116,58 @@ fn what_is_absent_has_the_value_of_the_published_semantics() {
 }
 
 #[test]
+fn a_victim_is_the_scenario_s_or_one_policy_s_own() {
+    let scenario = set(&[
+        "planner.victim=shortest",
+        "policies=[\"orbitflow\", { use = \"orbitflow\", key = \"first\", victim = \"longest\", max_pause = \"9 s\" }]",
+    ]);
+    assert_eq!(scenario.policies[0].planner.victim, Victim::Shortest);
+    let own = &scenario.policies[1].planner;
+    assert_eq!((own.victim, own.max_pause), (Victim::Longest, Some(SimDuration::from_secs(9))));
+    let off: Vec<(String, String)> = scenario.off_preset().into_iter().collect();
+    let expected = [
+        ("planner.victim", "shortest"),
+        ("policies.first.max_pause", "9 s"),
+        ("policies.first.victim", "longest"),
+    ];
+    assert_eq!(off, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    // Digests of scenarios written before there were other victims stay as they were.
+    assert!(!set(&["planner.victim=longest", "planner.as_coded=false"]).digest_input().contains("victim"));
+    let words = ["longest", "shortest", "random", "tightest-slo", "loosest-slo"];
+    let read = words.map(|word| set(&[&format!("planner.victim={word}")]).planner.victim);
+    assert_eq!(read, Victim::ALL);
+}
+
+#[test]
+fn a_policy_refuses_the_planner_s_switches_that_it_does_not_read() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
+    let prepare = |policy: &str| {
+        let scenario = Scenario::load(&demo, &[format!("policies=[{policy}]")]).expect("it can be read");
+        runner::prepare(&scenario).map_err(|error| error.to_string())
+    };
+    let refusal = |policy: &str| prepare(policy).err().unwrap_or_else(|| panic!("{policy} is accepted"));
+    let selectn = refusal("{ use = \"selectn\", victim = \"shortest\" }");
+    assert!(
+        selectn.ends_with("expected no [planner] key but `as_coded`: this policy has no planner"),
+        "{selectn}"
+    );
+    let flexgen = refusal("{ use = \"flexgen\", failure_budget = 1 }");
+    assert!(flexgen.ends_with("expected no [planner] keys: this policy has no planner"), "{flexgen}");
+    for policy in ["orbitflow", "static-1"] {
+        let coded = refusal(&format!("{{ use = \"{policy}\", as_coded = true }}"));
+        assert!(coded.contains("expected no `as_coded`: `selectn` alone"), "{coded}");
+    }
+    // What is accepted is said: the demo's requests end with 5,631 tokens in the mean.
+    let prepared =
+        prepare("\"flexgen\", { use = \"selectn\", key = \"coded\", as_coded = true }, \"static-1\"");
+    let notes = prepared.unwrap_or_else(|error| panic!("{error}")).notes;
+    let told = "told what no server can know (flexgen, coded): requests of this trace end with 5631 tokens";
+    assert!(notes.iter().any(|note| note.starts_with(told)), "{notes:?}");
+    let plain = prepare("\"heuristic\"").unwrap_or_else(|error| panic!("{error}"));
+    assert!(!plain.notes.iter().any(|note| note.contains("no server can know")), "{:?}", plain.notes);
+}
+
+#[test]
 fn every_switch_off_its_preset_is_reported_and_no_other() {
     let scenario = set(&[
         "engine.slots=1",
@@ -185,6 +238,9 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "engine.link_intercept=per-step",
         "engine.contention=false",
         "planner.failure_budget=1",
+        "planner.victim=random",
+        "planner.as_coded=true",
+        "policies=[\"orbitflow\", { use = \"static-1\", victim = \"shortest\" }]",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
     ];
