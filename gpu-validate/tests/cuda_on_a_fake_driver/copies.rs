@@ -11,21 +11,26 @@ const RANDOM: FillWith = FillWith::Random { seed: 5, scale: 1.0 };
 
 #[test]
 fn a_fill_is_the_same_on_both_sides_and_its_checksums_are_the_references() {
-    on_fake_driver("copies::a_fill_is_the_same_on_both_sides_and_its_checksums_are_the_references", &[], || {
-        let mut device = open();
-        let bytes = 5 * 4096;
-        let (buffer, sums) = (device.alloc(bytes).unwrap(), device.alloc(8 * 5).unwrap());
-        let host = device.alloc_host(bytes, HostMemory::Pinned).unwrap();
-        let stream = device.stream().unwrap();
-        device.fill_host(host.all(), RANDOM).unwrap();
-        device.submit(stream, &Work::Fill { to: buffer.all(), with: RANDOM }).unwrap();
-        device.submit(stream, &Work::Checksum { of: buffer.all(), into: sums.all() }).unwrap();
-        let expected = device.read_host(host.all()).unwrap();
-        assert!(device.read(buffer.all()).unwrap() == expected);
-        let sums = device.read(sums.all()).unwrap();
-        let sums: Vec<u64> = sums.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        assert_eq!(sums, checksums(&expected));
-    });
+    on_fake_driver(
+        "copies::a_fill_is_the_same_on_both_sides_and_its_checksums_are_the_references",
+        &[],
+        || {
+            let mut device = open();
+            let bytes = 5 * 4096;
+            let (buffer, sums) = (device.alloc(bytes).unwrap(), device.alloc(8 * 5).unwrap());
+            let host = device.alloc_host(bytes, HostMemory::Pinned).unwrap();
+            let stream = device.stream().unwrap();
+            device.fill_host(host.all(), RANDOM).unwrap();
+            device.submit(stream, &Work::Fill { to: buffer.all(), with: RANDOM }).unwrap();
+            device.submit(stream, &Work::Checksum { of: buffer.all(), into: sums.all() }).unwrap();
+            let expected = device.read_host(host.all()).unwrap();
+            assert!(device.read(buffer.all()).unwrap() == expected);
+            let sums = device.read(sums.all()).unwrap();
+            let sums: Vec<u64> =
+                sums.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+            assert_eq!(sums, checksums(&expected));
+        },
+    );
 }
 
 #[test]
@@ -114,7 +119,9 @@ fn every_kind_of_host_memory_is_copied_from_or_waived() {
             let work = |api| CopyWork { direction: Direction::H2d, api, host, device: gpu, pieces: &all };
             device.copy(stream, &work(CopyApi::Async)).unwrap();
             let bytes = device.read(gpu.all()).unwrap();
-            assert!(bytes.as_chunks::<4>().0.iter().all(|word| u32::from_le_bytes(*word) == memory as u32 + 1));
+            assert!(
+                bytes.as_chunks::<4>().0.iter().all(|word| u32::from_le_bytes(*word) == memory as u32 + 1)
+            );
             let gathered = device.copy(stream, &work(CopyApi::SmGather { blocks: 2 }));
             assert_eq!(gathered.is_err(), memory == HostMemory::Pageable, "{memory:?}");
         }

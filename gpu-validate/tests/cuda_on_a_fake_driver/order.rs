@@ -1,8 +1,8 @@
 //! Order and time: events across streams, latches, captures, and what is kept when everything is given back.
 
 use gpu_validate::device::{
-    CopyApi, CopyPiece, CopyWork, Device, DeviceBuffer, DeviceError, Direction, FillWith, HostBuffer, HostMemory,
-    LATCH_LIMIT_S, Stream, Work,
+    CopyApi, CopyPiece, CopyWork, Device, DeviceBuffer, DeviceError, Direction, FillWith, HostBuffer,
+    HostMemory, LATCH_LIMIT_S, Stream, Work,
 };
 
 use crate::fake::{on_fake_driver, open};
@@ -51,8 +51,7 @@ fn a_stream_waits_for_the_last_record_of_an_event() {
 fn a_spin_lasts_as_long_as_it_says_between_two_events() {
     on_fake_driver("order::a_spin_lasts_as_long_as_it_says_between_two_events", &[], || {
         let mut device = open();
-        let (stream, from, to) =
-            (device.stream().unwrap(), device.event().unwrap(), device.event().unwrap());
+        let (stream, from, to) = (device.stream().unwrap(), device.event().unwrap(), device.event().unwrap());
         device.record(stream, from).unwrap();
         device.submit(stream, &Work::Spin { seconds: 3e-3 }).unwrap();
         device.record(stream, to).unwrap();
@@ -103,8 +102,7 @@ fn a_captured_fork_and_join_gives_the_same_bytes_at_every_launch() {
         let host = device.alloc_host(4 * KIB, HostMemory::Pinned).unwrap();
         let (staged, result) = (device.alloc(4 * KIB).unwrap(), device.alloc(4 * KIB).unwrap());
         let (compute, copies) = (device.stream().unwrap(), device.stream().unwrap());
-        let (fork, ready, done) =
-            (device.event().unwrap(), device.event().unwrap(), device.event().unwrap());
+        let (fork, ready, done) = (device.event().unwrap(), device.event().unwrap(), device.event().unwrap());
         device.begin_capture(compute).unwrap();
         device.record(compute, fork).unwrap();
         device.wait(copies, fork).unwrap();
@@ -135,6 +133,10 @@ fn a_gather_captured_before_it_ever_ran_brings_its_list_along() {
         device.begin_capture(stream).unwrap();
         copy(&mut device, stream, host, gpu, gather);
         let graph = device.end_capture(stream).unwrap();
+        // In the graph the list is only written down: work outside of it must bring its own.
+        device.fill_host(host.all(), word(8)).unwrap();
+        copy(&mut device, stream, host, gpu, gather);
+        assert!(words(&mut device, gpu).iter().all(|got| *got == 8));
         device.fill_host(host.all(), word(9)).unwrap();
         device.launch(stream, graph).unwrap();
         assert!(words(&mut device, gpu).iter().all(|got| *got == 9));
