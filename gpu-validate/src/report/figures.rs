@@ -14,6 +14,9 @@ use super::chart::{Band, COLORS, Chart, Look, Marker, Series};
 use crate::device::{CopyApi, Direction};
 use crate::results::Measurements;
 
+/// Points of one curve, in the units of the axes.
+type Curve = Vec<(f64, f64)>;
+
 const DASHED: &[f64] = &[6.0, 4.0];
 const MARKERS: [Marker; 5] = [Marker::Disc, Marker::Square, Marker::Triangle, Marker::Diamond, Marker::Ring];
 /// Half width of the band around a right prediction: the target of the median error.
@@ -25,7 +28,7 @@ pub fn size_curves(
     profile: &HardwareProfile,
     notes: &[String],
 ) -> Chart<'static> {
-    let mut groups: BTreeMap<(Direction, CopyApi, u32), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Direction, CopyApi, u32), Curve> = BTreeMap::new();
     for point in &measurements.copies {
         let bytes = point.piece_bytes as f64 * f64::from(point.pieces);
         let rate = bytes / point.timing.median_s / 1e9;
@@ -35,7 +38,7 @@ pub fn size_curves(
             .push((point.piece_bytes as f64, rate));
     }
     // Per direction and way of copying, the most pieces: how fast it is when kept busy.
-    let mut busiest: BTreeMap<(Direction, CopyApi), (u32, Vec<(f64, f64)>)> = BTreeMap::new();
+    let mut busiest: BTreeMap<(Direction, CopyApi), (u32, Curve)> = BTreeMap::new();
     for ((direction, api, pieces), mut points) in groups {
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         busiest.insert((direction, api), (pieces, points));

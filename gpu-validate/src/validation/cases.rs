@@ -138,6 +138,7 @@ fn id(workload: &str, variant: &Variant, layers: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::case::Granularity;
     use super::*;
     use crate::device::Backend;
     use crate::validation::costs::NoCosts;
