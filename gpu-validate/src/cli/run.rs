@@ -200,7 +200,10 @@ fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {
             }
             Box::new(CudaDevice::open(&found, gpu).or_run()?)
         }
-        Backend::Host => Box::new(HostDevice::new(HostOptions { link_bytes_per_s: Some(EMULATED_LINK), ..HostOptions::default() }).or_run()?),
+        Backend::Host => Box::new(
+            HostDevice::new(HostOptions { link_bytes_per_s: Some(EMULATED_LINK), ..HostOptions::default() })
+                .or_run()?,
+        ),
         Backend::VirtualTime => Box::new(VirtualTimeDevice::new(VirtualTruth::small())),
     })
 }

@@ -62,12 +62,12 @@ fn hypervisor(flagged: bool) -> Option<String> {
 
 /// The NUMA node of a PCI device; −1 as the kernel reports it when there is none.
 pub fn numa_node(pci_bus_id: &str) -> Option<i32> {
-    read(&format!("/sys/bus/pci/devices/{}/numa_node", sysfs_address(pci_bus_id)))?.parse().ok()
+    read(format!("/sys/bus/pci/devices/{}/numa_node", sysfs_address(pci_bus_id)))?.parse().ok()
 }
 
 /// CPUs of a NUMA node.
 pub fn cpus_of_node(node: i32) -> Option<Vec<usize>> {
-    parse_cpu_list(&read(&format!("/sys/devices/system/node/node{node}/cpulist"))?)
+    parse_cpu_list(&read(format!("/sys/devices/system/node/node{node}/cpulist"))?)
 }
 
 /// Host memory that a process may still take, in bytes: what the kernel calls available, within the control group.

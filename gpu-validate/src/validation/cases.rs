@@ -138,8 +138,8 @@ fn id(workload: &str, variant: &Variant, layers: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::case::Granularity;
     use super::*;
+    use crate::case::Granularity;
     use crate::device::Backend;
     use crate::validation::costs::NoCosts;
     use crate::validation::groups::RATIOS;

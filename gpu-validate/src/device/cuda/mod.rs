@@ -30,7 +30,7 @@ mod products;
 mod submit;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use orbitflow_sim::cost::profile::DeviceSample;
@@ -252,14 +252,12 @@ fn load_kernels(
 
 fn upload_turns(driver: &Driver) -> Result<BTreeMap<u32, u64>, DeviceError> {
     let mut turns = BTreeMap::new();
-    for head_dim in VARIANTS.map(|variant| variant.head_dim) {
-        if !turns.contains_key(&head_dim) {
-            let bytes: Vec<u8> =
-                rope_turns(head_dim, ROPE_BASE).iter().flat_map(|turn| turn.to_le_bytes()).collect();
-            let address = driver.alloc(bytes.len() as u64)?;
-            driver.write(address, &bytes)?;
-            turns.insert(head_dim, address);
-        }
+    for head_dim in BTreeSet::from(VARIANTS.map(|variant| variant.head_dim)) {
+        let bytes: Vec<u8> =
+            rope_turns(head_dim, ROPE_BASE).iter().flat_map(|turn| turn.to_le_bytes()).collect();
+        let address = driver.alloc(bytes.len() as u64)?;
+        driver.write(address, &bytes)?;
+        turns.insert(head_dim, address);
     }
     Ok(turns)
 }
