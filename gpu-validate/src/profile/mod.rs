@@ -82,7 +82,7 @@ struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// Why there is nothing of `experiment`: what was dropped of it, or that it was not run.
+    /// Why there is nothing of `experiment`: what was dropped of it, or that it has no such point.
     fn why_absent(&self, experiment: &str) -> String {
         let dropped = || self.measurements.dropped.iter().filter(|dropped| dropped.experiment == experiment);
         let named: Vec<String> =

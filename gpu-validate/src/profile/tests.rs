@@ -440,7 +440,7 @@ fn without_any_copy_there_is_no_profile() {
     let error = assemble(&Measurements::default(), &facts(), &scale, &run(Backend::Cuda)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no profile: E1 and E2 gave no usable host-to-device copy: E1 was not run; E2 was not run; expected at least one"
+        "no profile: E1 and E2 gave no usable host-to-device copy: E1 has no such point; E2 has no such point; expected at least one"
     );
 }
 

@@ -87,6 +87,8 @@ pub struct Chart<'a> {
     pub x: Axis,
     /// Along the left side.
     pub y: Axis,
+    /// Along the lower side; empty: round decimal numbers, written by `x_words`.
+    pub x_ticks: Vec<Tick>,
     /// How numbers on the x axis are written.
     pub x_words: fn(f64) -> String,
     /// How numbers on the y axis are written.
@@ -129,8 +131,12 @@ impl Chart<'_> {
                 &Lettering {
                     x_label: self.x_label,
                     y_label: self.y_label,
-                    x_ticks: self.ticks(self.x, self.x_words),
-                    y_ticks: self.ticks(self.y, self.y_words),
+                    x_ticks: if self.x_ticks.is_empty() {
+                        self.x.ticks(self.x_words)
+                    } else {
+                        self.x_ticks.clone()
+                    },
+                    y_ticks: self.y.ticks(self.y_words),
                     ..Lettering::default()
                 },
             );
@@ -146,10 +152,6 @@ impl Chart<'_> {
                 canvas.text(text, (MARGIN, y), 11.0, MUTED, Align::Start);
             }
         })
-    }
-
-    fn ticks(&self, axis: Axis, words: fn(f64) -> String) -> Vec<Tick> {
-        axis.ticks(words)
     }
 
     fn draw_band(&self, canvas: &mut Canvas<'_>, panel: &Panel) {
@@ -240,6 +242,7 @@ mod tests {
             y_label: "y",
             x: Axis::Linear { from: 0.0, to: 1.0 },
             y: Axis::Linear { from: 0.0, to: 1.0 },
+            x_ticks: Vec::new(),
             x_words: words::number,
             y_words: words::number,
             band: None,

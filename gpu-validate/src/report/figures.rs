@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use orbitflow_sim::cost::HardwareProfile;
 use orbitflow_sim::cost::profile::{CopyDirection, LinkDirection, ModelShape, ValidationCase};
 use orbitflow_sim::plot::canvas::RGBColor;
-use orbitflow_sim::plot::panel::Axis;
+use orbitflow_sim::plot::panel::{Axis, Tick};
 use orbitflow_sim::plot::words;
 
 use super::chart::{Band, COLORS, Chart, Look, Marker, Series};
@@ -56,6 +56,7 @@ pub fn size_curves(
         series.push(Series { name, color, look: Look::Points(marker), points: points.clone() });
     }
     let all = || series.iter().flat_map(|series| &series.points);
+    let x = log_axis(all().map(|point| point.0));
     Chart {
         title: format!("Host link: rate by size of a piece: {}", profile.device.name),
         subtitle: "Marks: measured medians, bytes moved in one direction over time. Lines: the fitted two-regime curve \
@@ -63,8 +64,9 @@ pub fn size_curves(
             .to_owned(),
         x_label: "Size of a piece",
         y_label: "Rate (GB/s)",
-        x: log_axis(all().map(|point| point.0)),
+        x,
         y: log_axis(all().map(|point| point.1)),
+        x_ticks: powers_of_8(x),
         x_words: binary_bytes,
         y_words: words::number,
         band: None,
@@ -129,6 +131,7 @@ pub fn attention(measurements: &Measurements, profile: &HardwareProfile, notes: 
         y_label: "Time of one layer",
         x,
         y: log_axis(series.iter().flat_map(|series| &series.points).map(|point| point.1)),
+        x_ticks: Vec::new(),
         x_words: words::number,
         y_words: words::seconds,
         band: None,
@@ -176,6 +179,7 @@ pub fn predicted(cases: &[ValidationCase], profile: &HardwareProfile, notes: &[S
         y_label: "Predicted step",
         x: axis,
         y: axis,
+        x_ticks: Vec::new(),
         x_words: words::seconds,
         y_words: words::seconds,
         band: Some(Band {
@@ -220,6 +224,7 @@ pub fn error_by_rho(cases: &[ValidationCase], profile: &HardwareProfile, notes: 
         y_label: "Error (%)",
         x,
         y: Axis::Linear { from: -limit, to: limit },
+        x_ticks: Vec::new(),
         x_words: words::number,
         y_words: words::number,
         band: Some(Band {
@@ -266,6 +271,13 @@ fn by_kind(
 
 fn log_axis(values: impl Iterator<Item = f64>) -> Axis {
     Axis::log_around(values).unwrap_or(Axis::Log { from: 0.1, to: 10.0 })
+}
+
+/// Ticks at 1 B, 8 B, 64 B, … along an axis of sizes, which people read in powers of two.
+fn powers_of_8(axis: Axis) -> Vec<Tick> {
+    let (Axis::Log { from, to } | Axis::Linear { from, to }) = axis;
+    let sizes = (0..20).map(|power| 8_f64.powi(power)).filter(|size| (from..=to).contains(size));
+    sizes.map(|value| Tick { value, label: vec![binary_bytes(value)] }).collect()
 }
 
 /// A size as `512 B`, `4 KiB`, `256 MiB`.

@@ -212,9 +212,12 @@ impl Written {
     }
 }
 
-/// Hash of a profile without its `validation`, which comes after: of its pretty JSON with a newline at the end.
+/// Hash of what a profile says of the hardware: of its pretty JSON with a newline at the end, without what a validation
+/// adds later: its rows, the reasons for their nulls, and the device's states meanwhile.
 pub fn profile_sha256(profile: &HardwareProfile) -> String {
-    let profile = HardwareProfile { validation: None, ..profile.clone() };
+    let mut profile = HardwareProfile { validation: None, ..profile.clone() };
+    profile.missing.retain(|path, _| path != "validation" && !path.starts_with("validation."));
+    profile.device.samples.clear();
     let mut bytes = serde_json::to_vec_pretty(&profile).expect("Invariant: profiles are plain data");
     bytes.push(b'\n');
     hex_sha256(&bytes)

@@ -239,7 +239,7 @@ impl VirtualTruth {
         self.small_kernel + self.gemm_time(requests, model.vocab, model.hidden)
     }
 
-    /// The simulator's cost model of this truth, without noise and contention. Products of up to
+    /// The simulator's cost model of this truth, without noise. Products of up to
     /// [`BatchTable::MAX_BATCH`] requests stand in it one by one, so nothing is interpolated. Prefill is the time of its
     /// products alone: the device has no prefill attention.
     pub fn cost_model(&self, model: &ModelSpec, granularity: Granularity) -> CostModel {
