@@ -1,3 +1,5 @@
+//! The host device's kernels against references in fp64 and by hand.
+
 use super::*;
 use crate::device::{AttentionShape, POISON, RopeWork};
 
