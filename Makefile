@@ -36,7 +36,7 @@ shared: release ## tests and runs on the real traces of ../shared/traces; fails 
 	scenarios/shared/run.sh
 
 gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
-	gpu-validate/run-on-host.sh --out out/gpu $(GPU_VALIDATE)
+	gpu-validate/run-on-host.sh --binary $(GPU_VALIDATE) --out out/gpu -- --force
 
 gpu-host-emulation: release release-gpu-validate ## all of gpu-validate without a GPU; its profile, checked and simulated on
 	$(GPU_VALIDATE) run --backend virtual-time --enforce --force --out out/gpu-virtual-time

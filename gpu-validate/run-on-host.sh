@@ -120,6 +120,14 @@ finish() {
     exit "$1"
 }
 
+# A hang in the driver must not hold the host for ever; both runs end by themselves long before.
+limit_quick=""
+limit_full=""
+if command -v timeout >/dev/null 2>&1; then
+    limit_quick="timeout 180"
+    limit_full="timeout 540"
+fi
+
 "$binary" preflight >"$out/preflight.txt" 2>"$out/preflight.log"
 code=$?
 echo "preflight $code" >>"$out/exit-codes.txt"
@@ -130,7 +138,7 @@ if [ $code -ne 0 ]; then
     finish $code "preflight found that something needed is missing"
 fi
 
-step quick "$binary" run --quick --out "$out/quick" "$@"
+step quick $limit_quick "$binary" run --quick --out "$out/quick" "$@"
 code=$?
 tail -n 15 "$out/quick.log"
 if [ $code -ne 0 ] && [ $code -ne 5 ] && [ $code -ne 6 ]; then
@@ -138,7 +146,7 @@ if [ $code -ne 0 ] && [ $code -ne 5 ] && [ $code -ne 6 ]; then
 fi
 [ $full = yes ] || finish $code "the quick run is done"
 
-step full "$binary" run --out "$out/full" "$@"
+step full $limit_full "$binary" run --out "$out/full" "$@"
 code=$?
 tail -n 15 "$out/full.log"
 case $code in

@@ -11,7 +11,7 @@ use orbitflow_sim::random::{Stream, keyed, uniform_whole};
 use crate::case::{Case, CopyStreams, Granularity};
 use crate::decode::{Rig, RigOptions};
 use crate::device::DeviceError;
-use crate::results::{Dropped, Gap, StepPoint, Submission};
+use crate::results::{StepPoint, Submission};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -66,11 +66,7 @@ pub fn full_step(session: &mut Session<'_>) -> Result<Vec<StepPoint>, DeviceErro
                     timing: Timing::of(&samples),
                 });
             }
-            Err(error @ DeviceError::OutOfMemory { .. }) => {
-                let (experiment, reason) = ("E9".to_owned(), error.to_string());
-                session.dropped.push(Dropped { experiment, what: name, reason, gap: Gap::NotPossible });
-            }
-            Err(error) => session.waive("E9", name, error)?,
+            Err(error) => session.leave_out("E9", name, error)?,
         }
         session.progress.point();
     }
@@ -152,6 +148,8 @@ mod tests {
     use crate::device::Backend;
     use crate::device::host::{HostDevice, HostOptions};
     use crate::device::virtual_time::{VirtualTimeDevice, VirtualTruth};
+    use crate::results::Dropped;
+    use crate::results::Gap;
     use crate::scale::Scale;
     use crate::session::{Deadline, Silent};
 

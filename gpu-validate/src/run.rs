@@ -149,6 +149,7 @@ impl Groups<'_> {
         };
         self.folder.save_json(&format!("groups/{experiment}.json"), &file)?;
         self.dropped.extend(dropped);
+        self.failed.append(&mut session.failures);
         if let Some(error) = error {
             session.progress.note(&format!("{experiment}: failed: {error}"));
             self.failed.push(format!("{experiment}: {error}"));
@@ -177,7 +178,6 @@ pub fn measure(session: &mut Session<'_>, folder: &Folder, info: &RunInfo) -> an
     let gemms = run.run(session, "E5", "no bytes: rows, out and inner give them", matrix_products)?;
     let attention =
         run.run(session, "E6", "kv_bytes: K and V of all context tokens, once", experiments::attention)?;
-    let copies = run.run(session, "E2", "pieces × piece_bytes, one direction", size_curve)?;
     let steps = run.run(session, "E9", "no bytes", full_step::full_step)?;
     let contention = run.run(
         session,
@@ -185,6 +185,7 @@ pub fn measure(session: &mut Session<'_>, folder: &Folder, info: &RunInfo) -> an
         "no bytes: times of the same work alone and together",
         experiments::contention,
     )?;
+    let copies = run.run(session, "E2", "pieces × piece_bytes, one direction", size_curve)?;
     let layouts = run.run(session, "E3", "bytes of all pieces, host to device", kv_layouts)?;
     let last = anchors(session, "E12 last", &mut run.failed);
     let drift = run.run(session, "E12", "no bytes", |_| Ok(experiments::drift(&first, &last)))?;
@@ -224,8 +225,13 @@ pub fn validate(
     let written = predictions.write(folder.path())?;
     session.progress.note(&format!("{} predictions written, SHA-256 {}", cases.len(), written.sha256()));
     session.dropped.extend(without);
+    // Whatever happens to the steps, the profile they were predicted from is on disk.
+    folder.save_json("profile.json", &measured.profile)?;
     let results = validation::run(session, &cases, &written);
-    session.device.free_all()?;
+    if let Err(error) = session.device.free_all() {
+        measured.failed_groups.push(format!("E10: {error}"));
+    }
+    measured.failed_groups.append(&mut session.failures);
     folder.append_samples(&std::mem::take(&mut session.samples))?;
     measured.measurements.dropped.append(&mut session.dropped);
     measured.profile.device.samples.append(&mut session.states);

@@ -96,6 +96,8 @@ pub struct Session<'a> {
     pub samples: Vec<SampleRow>,
     /// Every point left out.
     pub dropped: Vec<Dropped>,
+    /// Points that failed while the device went on: each makes the run a failed one.
+    pub failures: Vec<String>,
     /// Clocks, power and throttling, read while something ran.
     pub states: Vec<DeviceSample>,
 }
@@ -109,8 +111,8 @@ impl<'a> Session<'a> {
         seed: u64,
         progress: &'a mut dyn Progress,
     ) -> Self {
-        let (samples, dropped, states) = (Vec::new(), Vec::new(), Vec::new());
-        Session { device, scale, deadline, seed, progress, samples, dropped, states }
+        let (samples, dropped, failures, states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Session { device, scale, deadline, seed, progress, samples, dropped, failures, states }
     }
 
     /// Keeps the samples of a point for `samples.csv`.
@@ -134,26 +136,29 @@ impl<'a> Session<'a> {
         });
     }
 
-    /// Notes a point that is not possible here, and goes on; hands every other error back.
+    /// Leaves out a point that gave an error, and goes on: what is not possible here is waived; what failed is also kept
+    /// in [`Session::failures`], as long as the device still answers.
     ///
     /// # Errors
-    /// Whatever is not [`DeviceError::Unsupported`].
-    pub fn waive(
+    /// `error` itself when the device no longer answers: nothing more can be measured.
+    pub fn leave_out(
         &mut self,
         experiment: &str,
         what: impl Into<String>,
         error: DeviceError,
     ) -> Result<(), DeviceError> {
-        if !error.is_waived() {
-            return Err(error);
-        }
-        let reason = error.to_string();
-        self.dropped.push(Dropped {
-            experiment: experiment.to_owned(),
-            what: what.into(),
-            reason,
-            gap: Gap::NotPossible,
-        });
+        let (what, reason) = (what.into(), error.to_string());
+        let gap = match error {
+            DeviceError::Unsupported { .. } | DeviceError::OutOfMemory { .. } => Gap::NotPossible,
+            DeviceError::Failed { .. } => {
+                if self.device.synchronize().is_err() {
+                    return Err(error);
+                }
+                self.failures.push(format!("{experiment} {what}: {reason}"));
+                Gap::NotUsable
+            }
+        };
+        self.dropped.push(Dropped { experiment: experiment.to_owned(), what, reason, gap });
         Ok(())
     }
 }

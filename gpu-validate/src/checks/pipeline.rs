@@ -105,7 +105,7 @@ pub(super) fn checks() -> Vec<Check> {
                 .to_owned(),
             bound: 0.0,
             run: Box::new(|session: &mut Session<'_>| {
-                let found = all_cases(session, seed_of(session.seed, &[7, 2]), 3)?;
+                let found = all_cases(session, seed_of(session.seed, &[7, 2]), 5)?;
                 let note = Some(format!("{} runs, {} bytes of new rows", found.runs, found.rows));
                 // Without a single row written the comparison would be of nothing.
                 let nothing = u64::from(found.rows == 0);

@@ -198,7 +198,8 @@ fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {
             if let Some(missing) = found.missing_line() {
                 return Err(Failure::NoGpu(missing));
             }
-            Box::new(CudaDevice::open(&found, gpu).or_run()?)
+            // A driver too old, a library without a symbol, a GPU that cannot be opened: none of it can be used here.
+            Box::new(CudaDevice::open(&found, gpu).map_err(|error| Failure::NoGpu(error.to_string()))?)
         }
         Backend::Host => Box::new(
             HostDevice::new(HostOptions { link_bytes_per_s: Some(EMULATED_LINK), ..HostOptions::default() })

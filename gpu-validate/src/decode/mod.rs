@@ -158,11 +158,12 @@ impl<'d> Rig<'d> {
     /// What the device fails with.
     pub fn run_step_with_late_copies(&mut self, hold_s: f64) -> Result<(), DeviceError> {
         self.run_steps(0)?;
-        let mut latches = Vec::new();
-        for stream in &self.plan.copy_streams {
-            let latch = self.device.latch()?;
-            self.device.hold(*stream, latch)?;
-            latches.push(latch);
+        // All latches before the first hold: making one allocates memory, which may wait for the device.
+        let latches = (self.plan.copy_streams.iter())
+            .map(|_| self.device.latch())
+            .collect::<Result<Vec<_>, DeviceError>>()?;
+        for (stream, latch) in self.plan.copy_streams.iter().zip(&latches) {
+            self.device.hold(*stream, *latch)?;
         }
         self.submit_step()?;
         std::thread::sleep(std::time::Duration::from_secs_f64(hold_s.clamp(0.0, 1.0)));

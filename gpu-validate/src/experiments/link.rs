@@ -48,7 +48,7 @@ pub fn link_peak(session: &mut Session<'_>) -> Result<Vec<LinkPoint>, DeviceErro
         let buffer = match host(session.device, bytes, memory, seed ^ 3) {
             Ok(buffer) => buffer,
             Err(error) => {
-                session.waive(EXPERIMENT, format!("host memory {}", memory.key()), error)?;
+                session.leave_out(EXPERIMENT, format!("host memory {}", memory.key()), error)?;
                 continue;
             }
         };

@@ -1,3 +1,5 @@
+//! The experiments on virtual time: what they measure is the truth it was given.
+
 use orbitflow_sim::units::SimDuration;
 
 use super::*;

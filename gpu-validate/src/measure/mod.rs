@@ -149,7 +149,7 @@ fn prepare<'p, R>(
                 }
             }
             Err(error) => {
-                session.waive(group.experiment, name, error)?;
+                session.leave_out(group.experiment, name, error)?;
                 session.progress.point();
             }
         }
@@ -242,7 +242,7 @@ fn sample<R>(
             let watch = longest == Some(place)
                 && [0, point.wanted / 2, point.wanted.saturating_sub(1)].contains(&point.taken());
             if let Err(error) = point.take(session, marks, watch) {
-                session.waive(group.experiment, point.name.clone(), error)?;
+                session.leave_out(group.experiment, point.name.clone(), error)?;
                 point.waived = true;
             }
             if point.waived || point.taken() == point.wanted {

@@ -1,3 +1,5 @@
+//! The runner: order, latches, backgrounds, deadlines, and what it leaves out.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;

@@ -8,10 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::predictions::{PredictionsError, Written};
-use crate::case::{Case, CaseResult, Prediction};
+use crate::case::{Case, CaseResult, Instrumented, Prediction};
 use crate::decode::{Rig, RigOptions};
 use crate::device::DeviceError;
-use crate::results::{Dropped, Gap};
 use crate::sample::Timing;
 use crate::session::Session;
 
@@ -66,7 +65,13 @@ pub fn run(
             session.out_of_time("E10", &case.id);
         } else {
             let instrumented = place % INSTRUMENTED_EVERY == 0;
-            results[place] = measure(session, case, predicted[place], instrumented)?;
+            match measure(session, case, predicted[place], instrumented) {
+                Ok(result) => results[place] = result,
+                Err(error) => {
+                    session.failures.push(format!("E10 {}: {error}; nothing was measured after it", case.id));
+                    break;
+                }
+            }
         }
         session.progress.point();
     }
@@ -81,34 +86,30 @@ fn measure(
     prediction: &Prediction,
     instrumented: bool,
 ) -> Result<Option<CaseResult>, DeviceError> {
-    let options = RigOptions::timing(session.seed, session.scale.weight_layers);
-    let mut rig = match Rig::new(session.device, case, options) {
-        Ok(rig) => rig,
-        Err(error @ DeviceError::OutOfMemory { .. }) => {
-            let (what, reason) = (case.id.clone(), error.to_string());
-            session.dropped.push(Dropped {
-                experiment: "E10".to_owned(),
-                what,
-                reason,
-                gap: Gap::NotPossible,
-            });
-            return Ok(None);
+    match time(session, case, instrumented) {
+        Ok((seconds, instrumented)) => {
+            session.keep_samples("E10", &case.id, &seconds);
+            session.states.push(session.device.sample_state());
+            let (case, prediction) = (case.clone(), prediction.clone());
+            Ok(Some(CaseResult { case, prediction, measured: Timing::of(&seconds), instrumented }))
         }
-        Err(error) => return session.waive("E10", &case.id, error).map(|()| None),
-    };
+        Err(error) => session.leave_out("E10", &case.id, error).map(|()| None),
+    }
+}
+
+fn time(
+    session: &mut Session<'_>,
+    case: &Case,
+    instrumented: bool,
+) -> Result<(Vec<f64>, Option<Instrumented>), DeviceError> {
+    let options = RigOptions::timing(session.seed, session.scale.weight_layers);
+    let mut rig = Rig::new(session.device, case, options)?;
     for shared in rig.shared_memory() {
         session.progress.note(&format!("{}: {shared}", case.id));
     }
     let seconds = rig.time_steps(WARM_UPS, session.scale.step_samples)?;
     let instrumented = if instrumented { Some(rig.instrumented_step()?) } else { None };
-    session.keep_samples("E10", &case.id, &seconds);
-    session.states.push(session.device.sample_state());
-    Ok(Some(CaseResult {
-        case: case.clone(),
-        prediction: prediction.clone(),
-        measured: Timing::of(&seconds),
-        instrumented,
-    }))
+    Ok((seconds, instrumented))
 }
 
 /// The places 0 to `count`: the first third in any order, then the second, then the last.
@@ -129,6 +130,7 @@ mod tests {
     use crate::device::Backend;
     use crate::device::Device;
     use crate::device::virtual_time::{VirtualTimeDevice, VirtualTruth};
+    use crate::results::Gap;
     use crate::scale::Scale;
     use crate::session::{Deadline, Silent};
     use crate::validation::testing::TruthCosts;

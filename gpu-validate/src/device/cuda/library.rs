@@ -174,6 +174,7 @@ const MINOR: c_uint = 76;
 /// One line: the call that failed, its code and the driver's word for it.
 pub fn ask_driver(opened: &Opened) -> Result<DriverAnswer, String> {
     load_kernels_eagerly();
+    a_queue_for_every_stream();
     // SAFETY: these functions have the C signatures above since CUDA 6, and every pointer handed to them is to a
     // local of the type they fill; `name` is as long as said.
     unsafe {
@@ -257,6 +258,16 @@ unsafe fn symbol<T: Copy>(opened: &Opened, name: &str) -> Result<T, String> {
     unsafe { opened.library.get::<T>(name.as_bytes()) }
         .map(|symbol| *symbol)
         .map_err(|_| format!("has no {name}"))
+}
+
+/// Gives every stream a hardware queue of its own, up to 32: with the default of 8 the copy streams of a batch share
+/// queues, and copies wait for others that they do not depend on. A setting of this process alone.
+fn a_queue_for_every_stream() {
+    const VARIABLE: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: called before the driver is first started, when no thread of it or of ours reads the environment.
+        unsafe { std::env::set_var(VARIABLE, "32") };
+    }
 }
 
 /// Makes CUDA load every kernel when its library is loaded. With lazy loading (the default) the first launch of a kernel

@@ -1,3 +1,5 @@
+//! The host device: order comes from streams and events, and a missing wait shows.
+
 use super::*;
 use crate::device::{CopyApi, CopyPiece, Direction, LATCH_LIMIT_S, POISON};
 

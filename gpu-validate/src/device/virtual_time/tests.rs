@@ -1,3 +1,5 @@
+//! The virtual-time device by hand: every instant follows from the sums in the comments.
+
 use super::*;
 use crate::device::{CopyApi, CopyPiece, Direction};
 use orbitflow_sim::units::{Bytes, BytesPerSec};
