@@ -332,3 +332,9 @@ FAKE_EXPORT int cuMemHostGetDevicePointer_v2(uint64_t *address, void *memory, un
     FAKE_ENTER("cuMemHostGetDevicePointer_v2");
     return flags != 0 ? INVALID_VALUE : device_view(address, memory);
 }
+
+// The real NVRTC asks a driver that it finds for a table of its own, and takes no for an answer.
+FAKE_EXPORT int cuGetExportTable(const void **table, const void *) {
+    *table = nullptr;
+    return NOT_FOUND;
+}
