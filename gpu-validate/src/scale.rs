@@ -199,6 +199,29 @@ impl Scale {
     }
 }
 
+impl Scale {
+    /// The emulation's, with models whose heads have CUDA kernels: for the CUDA backend on a driver of tests.
+    pub fn fake_gpu(quick: bool) -> Scale {
+        Scale {
+            fitted: tiny("fake-gpu-a", 4, 128, 2, 2),
+            held_out: tiny("fake-gpu-b", 6, 256, 4, 1),
+            contexts: vec![16, 64, 128],
+            most_tokens: 256,
+            step_grid: vec![(1, 16), (1, 64), (2, 32), (2, 64)],
+            step_layers: vec![2, 4],
+            batches: vec![1, 2],
+            piece_bytes: (4096, 64 << 10),
+            link_bytes: 1 << 20,
+            most_copy_bytes: 1 << 20,
+            memory_bytes: 2 << 20,
+            layout_bytes: 256 << 10,
+            samples: 3,
+            step_samples: 3,
+            ..Scale::emulation(quick)
+        }
+    }
+}
+
 /// A model small enough for a CPU, with the structure of a real one.
 fn tiny(name: &str, layers: u32, hidden: u32, heads: u32, kv_heads: u32) -> ModelSpec {
     ModelSpec {

@@ -24,6 +24,9 @@ use crate::session::{Deadline, Session};
 /// compute, as they do on a GPU.
 const EMULATED_LINK: f64 = 0.2e9;
 
+/// Environment variable with which the whole program runs on a driver of tests, at an emulation's scale.
+const ON_A_FAKE: &str = "GPU_VALIDATE_FAKE_CUDA";
+
 /// Measures, fits and validates: the profile, the report and everything they rest on, in one folder.
 #[derive(clap::Args)]
 pub struct RunArgs {
@@ -134,7 +137,8 @@ struct Work {
 impl Work {
     fn new(common: &Common) -> Result<Work, Failure> {
         let backend = Backend::from(common.backend);
-        let mut scale = Scale::of(backend, common.quick);
+        let fake = backend == Backend::Cuda && std::env::var_os(ON_A_FAKE).is_some();
+        let mut scale = if fake { Scale::fake_gpu(common.quick) } else { Scale::of(backend, common.quick) };
         if let Some(deadline) = common.deadline {
             if !(deadline.is_finite() && deadline > 0.0) {
                 return Err(anyhow!("--deadline: {deadline}: expected a number of seconds above 0"))
@@ -147,7 +151,7 @@ impl Work {
             scale.set_models(models).map_err(|message| anyhow!("--models: {message}")).or_input()?;
         }
         // The device before the folder: without a GPU nothing is written.
-        let device = device(backend, common.gpu)?;
+        let device = device(backend, common.gpu, fake)?;
         let folder = Folder::create(&common.out, common.force).or_input()?;
         Ok(Work { device, scale, folder })
     }
@@ -191,7 +195,7 @@ fn model_of(name: &str) -> Result<ModelSpec, Failure> {
     model::read_config(path).context("--models").or_input()
 }
 
-fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {
+fn device(backend: Backend, gpu: usize, fake: bool) -> Result<Box<dyn Device>, Failure> {
     Ok(match backend {
         Backend::Cuda => {
             let found = preflight::probe();
@@ -199,7 +203,21 @@ fn device(backend: Backend, gpu: usize) -> Result<Box<dyn Device>, Failure> {
                 return Err(Failure::NoGpu(missing));
             }
             // A driver too old, a library without a symbol, a GPU that cannot be opened: none of it can be used here.
-            Box::new(CudaDevice::open(&found, gpu).map_err(|error| Failure::NoGpu(error.to_string()))?)
+            let device = CudaDevice::open(&found, gpu).map_err(|error| Failure::NoGpu(error.to_string()))?;
+            let name = &device.facts().device.name;
+            match (fake, device.backend() == Backend::Cuda) {
+                (false, false) => {
+                    return Err(Failure::NoGpu(format!(
+                        "no usable GPU: `{name}` is a driver of tests; hint: {ON_A_FAKE}=1 runs on it as host emulation"
+                    )));
+                }
+                (true, true) => {
+                    let message =
+                        format!("{ON_A_FAKE} is set and `{name}` is no driver of tests: expected it unset");
+                    return Err(Failure::NoGpu(message));
+                }
+                _ => Box::new(device),
+            }
         }
         Backend::Host => Box::new(
             HostDevice::new(HostOptions { link_bytes_per_s: Some(EMULATED_LINK), ..HostOptions::default() })

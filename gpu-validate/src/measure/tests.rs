@@ -207,12 +207,15 @@ fn what_is_not_possible_here_is_waived_and_the_rest_is_measured() {
 }
 
 #[test]
-fn an_error_of_the_device_ends_the_group() {
+fn a_failed_point_is_left_out_and_named_while_the_device_still_answers() {
     with_session(100, Deadline::never(), 1, |session| {
         let broken = Point::new("broken", Importance::Useful, 0, |_| {
             Ok(Runs::of(|_| Err(DeviceError::Failed { what: "it".to_owned(), message: "broke".to_owned() })))
         });
-        assert!(measure(session, group(3), vec![broken]).is_err());
+        assert_eq!(measure(session, group(3), vec![broken]).unwrap().len(), 0);
+        let [dropped] = &session.dropped[..] else { panic!("one point is left out") };
+        assert_eq!((dropped.gap, dropped.what.as_str()), (Gap::NotUsable, "broken"));
+        assert!(session.failures[0].contains("broken: it: broke"), "{:?}", session.failures);
     });
 }
 

@@ -173,6 +173,10 @@ impl CudaDevice {
         match work.api {
             CopyApi::Async => self.copy_one_by_one(stream, work),
             CopyApi::Batch | CopyApi::BatchOverlap => {
+                if self.host.get(work.host.id()).device_address.is_none() {
+                    let reason = "whether a driver takes pageable memory depends on the machine".to_owned();
+                    return Err(unsupported("a batch of copies", reason));
+                }
                 let mut pieces = self.addresses(work, false)?;
                 let overlap = work.api == CopyApi::BatchOverlap;
                 batch::copy(&self.driver, stream, work.direction, overlap, &mut pieces)
