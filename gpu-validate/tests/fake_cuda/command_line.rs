@@ -41,7 +41,7 @@ fn a_run_on_a_fake_gpu_checks_everything_and_is_called_host_emulation() {
     let Some(libraries) = libraries::folder() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
-    let arguments = ["--quiet", "run", "--quick", "--deadline", "32", "--out", &out.to_string_lossy()];
+    let arguments = ["--quiet", "run", "--quick", "--deadline", "60", "--out", &out.to_string_lossy()];
     let ran = run_with_fake_cuda(libraries, &arguments, true);
     let said = text(&ran.stdout) + &text(&ran.stderr);
     // 6: the deadline left points out, always those of E8, whose copies and kernels this driver never runs at once. 4 would be a check of bytes that failed.
