@@ -19,7 +19,7 @@ use crate::units::{BytesPerSec, SimDuration};
 /// # Errors
 /// Whatever the scenario names and is not there or does not fit together.
 pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
-    let mut notes = Vec::new();
+    let mut notes = model_notes(scenario);
     let profile = load_profile(scenario, "hardware", &scenario.hardware)?;
     let truth = resolve(scenario, "hardware", &profile, scenario.link, &mut notes)?;
     let (belief, believed_profile) = match &scenario.planner_profile {
@@ -94,10 +94,13 @@ fn resolve(
             per_token_s: line.per_token.as_secs_f64(),
         }),
         without_contention: !scenario.contention,
+        parallel: scenario.parallel,
         ..CostOptions::default()
     };
-    let (model, said) = cost::resolve(profile, &scenario.model, &options)
-        .map_err(|error| RunError::from(scenario.refuse(key, error.to_string(), None)))?;
+    let (model, said) = cost::resolve(profile, &scenario.model, &options).map_err(|error| {
+        let key = if matches!(error, CostError::BadSplit(_)) { "engine.tensor_parallel" } else { key };
+        RunError::from(scenario.refuse(key, error.to_string(), None))
+    })?;
     notes.extend(said);
     Ok(model)
 }
@@ -186,7 +189,7 @@ fn gpu_blocks(
         }
         (None, Some(blocks)) => per_layer(blocks, "the trace", notes),
         (None, None) => {
-            let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model)
+            let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model, scenario.parallel)
                 .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), None))?;
             notes.push(format!(
                 "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations"
@@ -201,6 +204,20 @@ fn gpu_blocks(
         return Err(scenario.refuse("gpu_kv", problem, None).into());
     }
     Ok(blocks)
+}
+
+/// What the model's file says and is simulated otherwise, and KV elements that are not the model's own.
+fn model_notes(scenario: &Scenario) -> Vec<String> {
+    let mut notes = scenario.model_notes.clone();
+    if let Some(kind) = scenario.kv_cache_type {
+        notes.push(format!(
+            "KV cache in {}, {} B per element, not the model's own type: {} B per token",
+            kind.name(),
+            kind.element_bytes(),
+            scenario.model.kv_bytes_per_token().get()
+        ));
+    }
+    notes
 }
 
 /// What a reader of the results must know of the model behind them.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo};
+use crate::model::TensorParallel;
 use crate::planner::{PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
@@ -26,6 +27,7 @@ pub fn off_preset(scenario: &Scenario) -> Shown {
     off.extend(prefixed("planner", planner(&scenario.planner)));
     off.retain(|switch, value| preset.get(switch) != Some(value));
     off.extend(without_contention(scenario));
+    off.extend(split_model(scenario));
     if let Some(host_kv) = scenario.host_kv {
         off.insert("engine.host_kv".to_owned(), show_bytes(host_kv));
     }
@@ -46,6 +48,7 @@ pub fn digest_input(scenario: &Scenario) -> String {
     let mut all = engine(&scenario.engine, scenario.link_intercept);
     all.extend(prefixed("planner", planner_digest(&scenario.planner)));
     all.extend(without_contention(scenario));
+    all.extend(split_model(scenario));
     all.extend(prefixed("server", server(scenario)));
     all.extend(prefixed("trace", trace(scenario)));
     for (index, policy) in scenario.policies.iter().enumerate() {
@@ -62,6 +65,22 @@ pub fn digest_input(scenario: &Scenario) -> String {
 /// there was one stay as they were.
 fn without_contention(scenario: &Scenario) -> Shown {
     if scenario.contention { Shown::new() } else { shown([("engine.contention", "false".to_owned())]) }
+}
+
+/// How the model lies on GPUs, which no semantics set either: named only where it is off.
+fn split_model(scenario: &Scenario) -> Shown {
+    let mut off = Shown::new();
+    let TensorParallel { gpus, shared_link } = scenario.parallel;
+    if gpus != TensorParallel::NONE.gpus {
+        off.insert("engine.tensor_parallel".to_owned(), gpus.to_string());
+    }
+    if shared_link != TensorParallel::NONE.shared_link {
+        off.insert("engine.shared_link".to_owned(), shared_link.to_string());
+    }
+    if let Some(kind) = scenario.kv_cache_type {
+        off.insert("kv_cache_dtype".to_owned(), kind.name().to_owned());
+    }
+    off
 }
 
 fn server(scenario: &Scenario) -> Shown {

@@ -3,7 +3,7 @@
 //! Every switch of both semantics is drawn, memory is scarce, links are slow, some requests can never be served.
 //! What such scenarios exercise is counted by [`Seen`].
 
-use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, PrefillModel};
 use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::UniformFootprint;
@@ -142,6 +142,7 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
         fixed_tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
         link_intercept: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(1_000_000_000)]),
         contention: Contention::NONE,
+        all_reduce: LayerAllReduce::NONE,
     }
 }
 
