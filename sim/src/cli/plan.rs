@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::split::Split;
 use super::{Format, OrInput, json_input};
 use crate::ids::Layer;
 use crate::model::{Distance, Placement};
@@ -58,7 +59,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Solver::Search => search(&instance, &mut Scratch::default()),
         Solver::Milp => milp::solve(&instance, Ties::Resolved)?,
     };
-    let report = Report::new(&instance, &answer, args.solver, &model);
+    let mut report = Report::new(&instance, &answer, args.solver, &model);
+    report.tensor_parallel = Split::of(file.parallel(), file.layer_s(), file.blocks_per_s());
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => {
@@ -93,6 +95,8 @@ struct Report {
     memory: Memory,
     slo_load: SloLoad,
     solver: SolverReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor_parallel: Option<Split>,
 }
 
 #[derive(Serialize)]
@@ -154,6 +158,7 @@ impl Report {
                 variables: model.columns.len(),
                 constraints: model.rows.len(),
             },
+            tensor_parallel: None,
         }
     }
 
@@ -177,6 +182,9 @@ impl Report {
         match answer {
             Ok(plan) => self.write_placements(out, instance, plan)?,
             Err(none) => writeln!(out, "infeasible: {}\n", why(none))?,
+        }
+        if let Some(split) = &self.tensor_parallel {
+            writeln!(out, "{}", split.line())?;
         }
         let t_max = match self.t_max_s {
             Some(seconds) => format!("at most {}", milliseconds(seconds)),

@@ -9,7 +9,7 @@ pub const MEMORY_RESERVE: f64 = 0.10;
 
 /// Layer-blocks that fit beside the weights: `floor((n·(memory − 10 %) − weights) / block)`, n GPUs with the profile's
 /// memory each, and a block of all of them together. Llama-3-8B on an A6000 of 48 GiB: 0.9·48 GiB − 16,060,522,496 B of
-/// weights leave 30,325,203,927 B, 462,726 layer-blocks of 65,536 B; with fp8 KV twice as many.
+/// weights leave 30,325,124,301 B, 462,724 layer-blocks of 65,536 B; with fp8 KV twice as many.
 ///
 /// # Errors
 /// The profile does not say how much memory there is, or the weights leave no room for a block.

@@ -57,6 +57,16 @@ impl TensorParallel {
         if self.shared_link { 1 } else { self.gpus }
     }
 
+    /// One GPU's share of something that splits evenly.
+    pub fn share(self, whole: f64) -> f64 {
+        whole / f64::from(self.gpus)
+    }
+
+    /// Rate of all links together, each of `rate`.
+    pub fn over_links(self, rate: f64) -> f64 {
+        rate * f64::from(self.links())
+    }
+
     /// Numbers of GPUs that can split `model`, ascending.
     pub fn choices(model: &ModelSpec) -> impl Iterator<Item = u32> {
         let (heads, kv_heads) = (model.heads, model.kv_heads);

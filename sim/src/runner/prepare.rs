@@ -191,8 +191,12 @@ fn gpu_blocks(
         (None, None) => {
             let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model, scenario.parallel)
                 .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), None))?;
+            let of_all = match scenario.parallel.gpus {
+                1 => String::new(),
+                gpus => format!(", of {gpus} GPUs together"),
+            };
             notes.push(format!(
-                "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations"
+                "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations{of_all}"
             ));
             blocks
         }

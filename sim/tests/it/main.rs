@@ -12,6 +12,7 @@ mod golden_plan;
 mod golden_step;
 mod laws;
 mod methods;
+mod models;
 mod next_layer;
 mod own_policy;
 mod pipeline_laws;
@@ -22,6 +23,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod tensor_parallel;
 mod traces;
 
 /// Says on stderr that a test did not do its work, and why. The test runner keeps what `eprintln!` of a test that

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 mod commands;
 mod contention;
+mod datasheets;
 mod refusals;
 
 fn llama_8b() -> ModelSpec {
@@ -184,7 +185,7 @@ fn kv_capacity_is_memory_less_a_tenth_less_weights() {
     let capacity = |name: &str, model: &str| {
         kv_capacity_layer_blocks(&load(name).unwrap(), &model::preset(model).unwrap(), TensorParallel::NONE)
     };
-    // 48 GiB · 0.9 − 2·8,030,261,248 B = 30,325,203,927 B of room, in blocks of 65,536 B
+    // 48 GiB · 0.9 − 2·8,030,261,248 B = 30,325,124,301 B of room, in blocks of 65,536 B
     let room = (48_u64 << 30) - (48_u64 << 30) / 10 - 2 * 8_030_261_248;
     assert_eq!(capacity("engine-fit:a6000", "llama-3-8b").unwrap(), room / 65_536);
     let error = capacity("roofline:h100-sxm", "llama-3-70b").unwrap_err().to_string();
