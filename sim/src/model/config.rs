@@ -240,7 +240,7 @@ impl File<'_> {
         match (self.given("head_dim"), family.head_dim) {
             (Some(_), _) => self.size("head_dim", MOST_HEADS),
             (None, Some(head_dim)) => Ok(head_dim),
-            (None, None) if hidden % heads == 0 && u64::from(hidden / heads) <= MOST_HEADS => {
+            (None, None) if hidden.is_multiple_of(heads) && u64::from(hidden / heads) <= MOST_HEADS => {
                 Ok(hidden / heads)
             }
             (None, None) => {
