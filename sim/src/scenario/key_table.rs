@@ -3,7 +3,7 @@
 //! The reader validates by it, messages find the nearest key in it, `orbitflow init` prints it and
 //! `orbitflow schema scenario` is made of it, so none of them can know a key that the others do not.
 
-use super::keys::SectionName::{self, Engine, Noise, Planner, Prefill, Slo, Top, Trace};
+use super::keys::SectionName::{self, Draw, Engine, Noise, Planner, Prefill, Slo, Top, Trace};
 use super::keys::Shown::{self, Comment, Preset, Set};
 use super::keys::{Key, Kind};
 use super::quantity::Dimension::{self, Bytes, Duration, Rate};
@@ -27,6 +27,7 @@ pub const KEYS: &[Key] = &[
     key(Top, "warmup", quantity(Duration, true), Comment("\"0 s\""), "requests that arrive before it are left out of the scores"),
 
     key(Trace, "file", Kind::Text, Set("\"traces/demo.json\""), "relative to this file; \"-\" is stdin"),
+    key(Trace, "draw", Kind::Section(Draw), Comment("{ recipe = \"paper\", load = 2.0 }"), "or draw the trace by a recipe, with the scenario's seed"),
     key(Trace, "format", Kind::Text, Comment("\"orbitflow\""), "absent: recognised by content (`orbitflow list formats`)"),
     key(Trace, "load", Kind::Number { least: 1e-6, most: 1e6 }, Comment("1.0"), "load factor: arrivals come this many times as fast"),
     key(Trace, "limit", Kind::Count { least: 1, most: TOKENS }, Comment("500"), "only the first so many requests; absent: all"),
@@ -34,6 +35,13 @@ pub const KEYS: &[Key] = &[
     key(Trace, "max_context", Kind::Count { least: 1, most: TOKENS }, Comment("131072"), "longest context, in tokens; absent: no limit"),
     key(Trace, "step_time", quantity(Duration, false), Comment("\"50 ms\""), "turns arrivals in decode steps into seconds; absent: they stay steps"),
     key(Trace, "arrivals", Kind::Text, Comment("\"poisson:0.5\""), "arrival process, rate per second, for traces that have only lengths"),
+
+    key(Draw, "recipe", choice(&["paper"], &[]), Comment("\"paper\""), "the OrbitFlow paper's: bins of lengths, lognormal gaps in steps, a pool of 0.23 times the peak"),
+    key(Draw, "requests", Kind::Count { least: 1, most: 100_000_000 }, Comment("52"), "how many"),
+    key(Draw, "load", Kind::Number { least: 1e-3, most: 1e3 }, Comment("1.0"), "offered concurrency: requests / output tokens per step times this"),
+    key(Draw, "cv", Kind::Number { least: 0.01, most: 100.0 }, Comment("1.0"), "coefficient of variation of the gaps"),
+    key(Draw, "batch_size", Kind::Count { least: 1, most: 1_000_000 }, Comment("4"), "most live requests of the server that the pool is sized for"),
+    key(Draw, "length_scale", Kind::Number { least: 0.05, most: 1e3 }, Comment("1.0"), "factor on every length"),
 
     key(Slo, "scale", Kind::Numbers { least: 1e-6, most: 1e6 }, Set("[1.5, 1, 2.5]"), "of the base SLO; the first is planned for, all are scored"),
     key(Slo, "tbt", quantity(Duration, false), Comment("\"70 ms\""), "or the time per token itself"),

@@ -8,11 +8,13 @@ use super::error::{BadValue, Place, ScenarioError};
 use super::keys::{self, SectionName};
 use super::section::{OrWord, Section, bad_node};
 use super::{
-    GpuKv, LinkIntercept, PolicySpec, PrefillSpec, Scenario, Semantics, SloSpec, Source, TokenSlo, TraceSpec,
+    GpuKv, LinkIntercept, PolicySpec, PrefillSpec, Scenario, Semantics, SloSpec, Source, TokenSlo,
+    TraceSource, TraceSpec,
 };
 use crate::model::{self, ModelSpec};
 use crate::planner::PlannerSwitches;
 use crate::server::{Noise, ServerSwitches, SolverTime};
+use crate::trace::generate::PaperRecipe;
 use crate::units::SimDuration;
 
 /// Reads and checks the whole document.
@@ -23,6 +25,7 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     let (trace, slo) = (open(SectionName::Trace)?, open(SectionName::Slo)?);
     let (prefill, engine) = (open(SectionName::Prefill)?, open(SectionName::Engine)?);
     let (noise, planner) = (open(SectionName::Noise)?, open(SectionName::Planner)?);
+    let draw = open(SectionName::Draw)?;
     refuse_exclusive(root)?;
 
     let semantics: Semantics = top.choice("semantics")?.unwrap_or_default();
@@ -41,9 +44,10 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     if let Some(admit) = planner.switch("admit_past_paused")? {
         engine_switches.admit_past_paused = admit;
     }
+    let seed = top.count("seed")?.unwrap_or(42);
     Ok(Scenario {
         name: name.to_owned(),
-        seed: top.count("seed")?.unwrap_or(42),
+        seed,
         semantics,
         model: resolve_model(&top, &model_source)?,
         model_source,
@@ -58,7 +62,7 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
         host_kv: engine.bytes("host_kv")?,
         policies: policies(&top, &planner_switches, name)?,
         warmup: top.duration("warmup")?.unwrap_or(SimDuration::ZERO),
-        trace: trace_section(&trace, name, base)?,
+        trace: trace_section(&trace, trace_source(&trace, &draw, seed, name, base)?)?,
         slo: slo_section(&slo)?,
         prefill: prefill_section(&prefill)?,
         engine: engine_switches,
@@ -115,18 +119,47 @@ fn resolve_model(top: &Section<'_>, source: &Source) -> Result<ModelSpec, Scenar
     }
 }
 
-fn trace_section(trace: &Section<'_>, name: &str, base: &Path) -> Result<TraceSpec, ScenarioError> {
-    let hint = "`orbitflow trace generate` draws one";
+fn trace_source(
+    trace: &Section<'_>,
+    draw: &Section<'_>,
+    seed: u64,
+    name: &str,
+    base: &Path,
+) -> Result<TraceSource, ScenarioError> {
+    if trace.node("draw").is_some() {
+        draw.choice::<DrawRecipe>("recipe")?;
+        let mut recipe = PaperRecipe { seed, ..PaperRecipe::default() };
+        let requests = draw.count("requests")?;
+        set(&mut recipe.requests, requests.map(|count| usize::try_from(count).unwrap_or(usize::MAX)));
+        set(&mut recipe.load, draw.number("load")?);
+        set(&mut recipe.cv, draw.number("cv")?);
+        set(&mut recipe.batch_size, draw.small_count("batch_size")?);
+        set(&mut recipe.length_scale, draw.number("length_scale")?);
+        return Ok(TraceSource::Draw(recipe));
+    }
+    let hint =
+        "`orbitflow trace generate` writes one; `draw = { recipe = \"paper\" }` draws one without a file";
     let file = trace.text("file")?.ok_or_else(|| trace.missing("file", "a trace file", Some(hint)))?;
     if file == "-" && name == "-" {
         return Err(trace.bad("file", "expected a file: the scenario itself comes from stdin", None));
     }
+    Ok(TraceSource::File(match file {
+        "-" => file.into(),
+        _ if trace.is_override("file") => file.into(),
+        _ => base.join(file),
+    }))
+}
+
+/// The recipes of `trace.draw`.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DrawRecipe {
+    Paper,
+}
+
+fn trace_section(trace: &Section<'_>, source: TraceSource) -> Result<TraceSpec, ScenarioError> {
     Ok(TraceSpec {
-        file: match file {
-            "-" => file.into(),
-            _ if trace.is_override("file") => file.into(),
-            _ => base.join(file),
-        },
+        source,
         format: trace.text("format")?.map(str::to_owned),
         load: trace.number("load")?.unwrap_or(1.0),
         limit: trace.count("limit")?,

@@ -18,7 +18,7 @@ pub fn json_schema() -> Value {
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("OrbitFlow scenario");
     schema["required"] = json!(["model", "hardware", "policies", "trace"]);
-    schema["properties"]["trace"]["required"] = json!(["file"]);
+    schema["properties"]["trace"]["oneOf"] = json!([{ "required": ["file"] }, { "required": ["draw"] }]);
     schema
 }
 

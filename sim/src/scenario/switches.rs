@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
-use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo};
+use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
 use crate::planner::{PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
@@ -102,7 +102,7 @@ fn server(scenario: &Scenario) -> Shown {
 
 fn trace(scenario: &Scenario) -> Shown {
     let trace = &scenario.trace;
-    shown([
+    let mut all = shown([
         ("format", format!("{:?}", trace.format)),
         ("load", trace.load.to_string()),
         ("limit", format!("{:?}", trace.limit)),
@@ -110,7 +110,11 @@ fn trace(scenario: &Scenario) -> Shown {
         ("max_context", format!("{:?}", trace.max_context)),
         ("step_time", format!("{:?}", trace.step_time.map(show_duration))),
         ("arrivals", format!("{:?}", trace.arrivals)),
-    ])
+    ]);
+    if let TraceSource::Draw(recipe) = &trace.source {
+        all.insert("draw".to_owned(), format!("{recipe:?}"));
+    }
+    all
 }
 
 /// A preset by its name; a file by its contents, which the runner hashes.

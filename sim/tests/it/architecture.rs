@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["units", "record", "metrics"]),
     ("plot", &["report"]),
     // The switches that each module owns, composed.
-    ("scenario", &["units", "model", "cost", "server", "planner"]),
+    ("scenario", &["units", "model", "cost", "server", "planner", "trace"]),
     (
         "runner",
         &[

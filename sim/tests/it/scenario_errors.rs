@@ -155,7 +155,7 @@ fn an_unknown_key_names_the_nearest_or_its_section() {
             "engine.noise.copycv: unknown key\nhint: the nearest key is `copy_cv`",
         ),
         ("[engine]\nmax_pauze = 1", "hint: the nearest key is `max_pause`, in [planner]"),
-        ("[axes]\nload = [1]", "hint: a sweep is not in this version"),
+        ("[axes]\nload = [1]", "demo.toml:7: load: unknown key\nhint: `load` belongs in [trace]"),
     ];
     for (line, expected) in cases {
         let error = small_and(line).unwrap_err();
