@@ -261,7 +261,7 @@ fn what_init_prints_parses_with_every_comment_on_or_off() {
     for trace in ["traces/demo.json", "-", "a \"quoted\\path\".jsonl"] {
         let scenario = parse(&template(trace, TraceFacts::default()), &[]).unwrap();
         let expected = if trace == "-" { PathBuf::from("-") } else { Path::new("scenarios").join(trace) };
-        assert_eq!(scenario.trace.source, TraceSource::File(expected.into()));
+        assert_eq!(scenario.trace.source, TraceSource::File(expected));
         assert!(scenario.off_preset().is_empty());
     }
     // `# key = value` becomes `key = value`; of two that exclude each other the set one stays.
