@@ -55,4 +55,6 @@ pub mod scenario;
 
 pub mod runner;
 
+pub mod sweep;
+
 pub mod cli;

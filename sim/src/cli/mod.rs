@@ -10,7 +10,6 @@ mod completions;
 mod init;
 mod interrupt;
 mod json_input;
-mod limits;
 mod list;
 mod plan;
 mod plot;
@@ -19,6 +18,7 @@ mod progress;
 mod scenario_args;
 mod schema;
 mod step;
+mod sweep;
 mod table;
 mod trace;
 
@@ -67,6 +67,8 @@ enum Command {
     Run(compare::RunArgs),
     Compare(compare::Args),
     Check(check::Args),
+    Sweep(sweep::Args),
+    Merge(sweep::MergeArgs),
     Plan(plan::Args),
     Plot(plot::Args),
     Step(step::Args),
@@ -95,6 +97,8 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         Command::Run(args) => compare::run_one(args, cli.quiet),
         Command::Compare(args) => compare::run(args, cli.quiet),
         Command::Check(args) => check::run(args, cli.quiet),
+        Command::Sweep(args) => sweep::run(args, cli.quiet),
+        Command::Merge(args) => sweep::run_merge(args, cli.quiet),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),

@@ -51,11 +51,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics", "steps", "timeline", "report", "scenario",
         ],
     ),
+    ("sweep", &["report", "scenario", "runner"]),
     (
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "scenario", "runner",
+            "plot", "scenario", "runner", "sweep",
         ],
     ),
 ];

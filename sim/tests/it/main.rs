@@ -22,6 +22,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod sweeps;
 mod traces;
 
 /// Says on stderr that a test did not do its work, and why. The test runner keeps what `eprintln!` of a test that
