@@ -57,4 +57,6 @@ pub mod runner;
 
 pub mod sweep;
 
+pub mod capacity;
+
 pub mod cli;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod capacity;
 mod check;
 mod compare;
 mod completions;
@@ -69,6 +70,7 @@ enum Command {
     Check(check::Args),
     Sweep(sweep::Args),
     Merge(sweep::MergeArgs),
+    Capacity(capacity::Args),
     Plan(plan::Args),
     Plot(plot::Args),
     Step(step::Args),
@@ -99,6 +101,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         Command::Check(args) => check::run(args, cli.quiet),
         Command::Sweep(args) => sweep::run(args, cli.quiet),
         Command::Merge(args) => sweep::run_merge(args, cli.quiet),
+        Command::Capacity(args) => capacity::run(args, cli.quiet),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),

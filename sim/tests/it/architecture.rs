@@ -52,11 +52,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("sweep", &["report", "scenario", "runner"]),
+    ("capacity", &["units", "report", "scenario", "runner"]),
     (
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "scenario", "runner", "sweep",
+            "plot", "scenario", "runner", "sweep", "capacity",
         ],
     ),
 ];

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
 mod architecture;
+mod capacities;
 mod cli_errors;
 mod cli_manners;
 mod cli_step;
