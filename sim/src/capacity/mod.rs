@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use vary::{METRICS, Quantity, Trial, Variation};
+pub use vary::{METRICS, Metric, Quantity, Trial, Variation};
 
 /// Factors tried before anything is bisected: 2⁻⁶ to 2⁶.
 const POWERS: std::ops::RangeInclusive<i32> = -6..=6;

@@ -92,8 +92,11 @@ impl Variation {
     }
 }
 
+/// One score of a run, percent.
+pub type Metric = fn(&Attainment) -> f64;
+
 /// Every attainment there is, by its name in `results.json`.
-pub const METRICS: [(&str, fn(&Attainment) -> f64); 8] = [
+pub const METRICS: [(&str, Metric); 8] = [
     ("e2e", |a| a.e2e),
     ("ttft", |a| a.ttft),
     ("tbt_step", |a| a.tbt_step),

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::table::{Cell, Table};
 use super::{Format, OrInput};
-use crate::capacity::{self, Answer, Found, METRICS, Quantity, Trial, Variation};
+use crate::capacity::{self, Answer, Found, METRICS, Metric, Quantity, Trial, Variation};
 use crate::plot;
 use crate::report::rows::PolicyResult;
 use crate::scenario::did_you_mean;
@@ -127,8 +127,6 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
-
-type Metric = fn(&crate::report::rows::Attainment) -> f64;
 
 fn metric(name: &str) -> anyhow::Result<Metric> {
     let known = METRICS.iter().map(|(name, _)| *name);
