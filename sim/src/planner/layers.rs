@@ -8,9 +8,9 @@
 //! Otherwise a descent from two placements, the best by distance and the best by last layers (each by the simulated
 //! step, SLO budget aside, as the least step decides that too): the first change in a fixed order that is better by
 //! the order of design §4.2 is taken, until none is. Changes: drop a layer, add one, move one, hand one over (one request
-//! drops a layer and another adds one). At most half the node cap goes into the starts.
+//! drops a layer and another adds one). Starts and descent share the node cap.
 //!
-//! The answer is never worse than the best distances. Its step is **proven** if it meets the least prefix forecast over all
+//! The answer is never worse than the best distances, unless the node cap keeps those from being proven. Its step is **proven** if it meets the least prefix forecast over all
 //! layers, which no simulated step beats and which is at least `max(compute, fewest copies)`; otherwise the plan says that it is
 //! not and how far away that bound is.
 //!
@@ -19,7 +19,7 @@
 use super::problem::{Problem, changed_layers, copied_blocks, freed_by, whole_ns};
 use super::search::{by_prefix, pipelined};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, PipelineForecast, PlacementSpace, Plan, StepModel};
+use super::{Infeasible, Instance, NoPlan, PipelineForecast, PlacementSpace, Plan};
 use crate::ids::Layer;
 use crate::model::LayerSet;
 use crate::pipeline::CopyOrder;
@@ -228,7 +228,7 @@ pub(super) fn search(problem: &Problem<'_>, slots: u32, order: CopyOrder) -> Res
             None => Err(NoPlan::new(problem, Infeasible::Memory, 0)),
         };
     }
-    let starts = starts(instance)?;
+    let starts = starts(instance, slots, order)?;
     let placements = starts.plans.iter().map(|plan| {
         let sets = plan.placements.iter().map(|placement| placement.offloaded);
         sets.take(choices.sets).collect::<Vec<_>>()
@@ -268,28 +268,24 @@ struct Starts {
     nodes: u64,
 }
 
-/// The best distances and the best last layers by the simulated step, and the least prefix forecast of any layers. The SLO
-/// budget is left out: the least step decides it.
-fn starts(instance: &Instance) -> Result<Starts, NoPlan> {
-    let node_cap = (instance.node_cap / 6).max(1);
+/// The best distances by the simulated step, within the whole node cap, so that the answer is never worse; then with a
+/// quarter of what is left each, the best last layers and the least prefix forecast of any layers. The SLO budget is
+/// left out: the least step decides it.
+fn starts(instance: &Instance, slots: u32, order: CopyOrder) -> Result<Starts, NoPlan> {
     // a load is below 1 per request
-    let unbounded = Instance { failure_budget: instance.requests.len() as f64, node_cap, ..instance.clone() };
-    let StepModel::Pipeline { slots, order } = instance.model else {
-        unreachable!("Invariant: any layers are searched by the simulated step")
-    };
-    let mut starts = Starts { plans: Vec::new(), least_ns: 0.0, nodes: 0 };
-    for space in [PlacementSpace::Distance, PlacementSpace::Layers] {
-        let shape = Shape::new(instance.layers, space);
-        let problem = Problem::new(&unbounded, &shape);
-        let plan = pipelined::search(&problem, slots, order)?;
-        starts.nodes += plan.nodes;
-        starts.plans.push(plan);
-        if space == PlacementSpace::Layers {
-            let prefix = by_prefix(&problem)?;
-            starts.nodes += prefix.nodes;
-            let least_ns = prefix.forecast_s * 1e9 * (1.0 - prefix.gap);
-            starts.least_ns = least_ns - pipelined::rounding_ns(&problem);
-        }
+    let mut unbounded = Instance { failure_budget: instance.requests.len() as f64, ..instance.clone() };
+    let shape = Shape::new(instance.layers, PlacementSpace::Distance);
+    let distances = pipelined::search(&Problem::new(&unbounded, &shape), slots, order)?;
+    unbounded.node_cap = instance.node_cap.saturating_sub(distances.nodes) / 4;
+    let shape = Shape::new(instance.layers, PlacementSpace::Layers);
+    let problem = Problem::new(&unbounded, &shape);
+    let prefix = by_prefix(&problem)?;
+    let least_ns = prefix.forecast_s * 1e9 * (1.0 - prefix.gap) - pipelined::rounding_ns(&problem);
+    let mut starts = Starts { least_ns, nodes: distances.nodes + prefix.nodes, plans: vec![distances] };
+    // none where the cap is too small to look at one
+    if let Ok(tails) = pipelined::search(&problem, slots, order) {
+        starts.nodes += tails.nodes;
+        starts.plans.push(tails);
     }
     Ok(starts)
 }
@@ -301,7 +297,7 @@ fn freed(instance: &Instance, sets: &[LayerSet]) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Scratch, brute_force, forecast, memory_used, samples, search};
+    use super::super::{Scratch, StepModel, brute_force, forecast, memory_used, samples, search};
     use super::*;
 
     #[test]

@@ -151,7 +151,7 @@ pub fn forecast(instance: &Instance, placements: &[Placement]) -> f64 {
     match instance.model {
         StepModel::Prefix => seconds(prefix_ns(instance, &offloaded)),
         StepModel::Pipeline { slots, order } => {
-            PipelineForecast::of(instance, slots, order).step(&offloaded).as_secs_f64()
+            seconds(PipelineForecast::of(instance, slots, order).step_ns(&offloaded))
         }
     }
 }
