@@ -319,7 +319,7 @@ fn simulated(instance: &Instance, plan: &Plan, slots: u32, order: CopyOrder) -> 
         CopyOrder::InOrder => "in-order",
     };
     let prefix = prefix_beside(instance, plan).map_or(String::new(), milliseconds);
-    format!("simulated, {slots} slots per request, copies {order}; the prefix forecast is {prefix}")
+    format!("simulated (slots {slots}, copies {order}); the prefix forecast is {prefix}")
 }
 
 /// Why a plan is not proven to be the best.

@@ -172,8 +172,7 @@ fn plan(extra: &str, args: &[&str]) -> (i32, String, String) {
 fn plan_says_which_model_its_forecast_is_from_and_shows_the_prefix_beside() {
     let (code, table, _) = plan(r#""forecast": "pipeline", "slots": 1,"#, &[]);
     assert_eq!(code, 0);
-    let said =
-        "8.000000 ms  simulated, 1 slots per request, copies ready-first; the prefix forecast is 7.000000 ms";
+    let said = "8.000000 ms  simulated (slots 1, copies ready-first); the prefix forecast is 7.000000 ms";
     assert!(table.contains(said), "{table}");
     let json = |extra| {
         let (code, stdout, stderr) = plan(extra, &["--format", "json"]);
