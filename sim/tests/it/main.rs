@@ -16,6 +16,7 @@ mod methods;
 mod next_layer;
 mod own_policy;
 mod pipeline_laws;
+mod planner_models;
 mod plots;
 mod profiles;
 mod random_scenarios;
