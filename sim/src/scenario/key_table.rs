@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     key(Planner, "deposit", Kind::Switch, Preset, "whether the planner counts tokens made ahead"),
     key(Planner, "pause", Kind::Switch, Preset, "whether an infeasible batch pauses a victim"),
     key(Planner, "victim", choice(&["longest", "shortest", "random", "tightest-slo", "loosest-slo"], &[]), Preset, "who is paused: \"longest\", \"shortest\", \"random\", \"tightest-slo\", \"loosest-slo\""),
+    key(Planner, "replan_at_window_end", Kind::Switch, Preset, "whether a plan is made anew when its window is over"),
     key(Planner, "resume_at_window_end", Kind::Switch, Preset, "whether paused requests are candidates when the window ends"),
     key(Planner, "max_pause", Kind::Quantity { dimension: Duration, zero: false, words: &["off"] }, Preset, "longest pause, or \"off\""),
     key(Planner, "admit_past_paused", Kind::Switch, Preset, "whether new requests are admitted while one is paused"),

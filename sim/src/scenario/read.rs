@@ -227,6 +227,7 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.feedback, planner.switch("feedback")?);
     set(&mut switches.replan_tolerance, planner.number("replan_tolerance")?);
     set(&mut switches.replan_patience, planner.small_count("replan_patience")?);
+    set(&mut switches.replan_at_window_end, planner.switch("replan_at_window_end")?);
     set(&mut switches.resume_at_window_end, planner.switch("resume_at_window_end")?);
     let max_pause = planner.duration_or_word("max_pause")?.map(|pause| match pause {
         OrWord::Quantity(span) => Some(span),

@@ -172,6 +172,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         feedback,
         replan_tolerance,
         replan_patience,
+        replan_at_window_end,
         resume_at_window_end,
         max_pause,
         uniform,
@@ -188,6 +189,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("feedback", feedback.to_string()),
         ("replan_tolerance", replan_tolerance.to_string()),
         ("replan_patience", replan_patience.to_string()),
+        ("replan_at_window_end", replan_at_window_end.to_string()),
         ("resume_at_window_end", resume_at_window_end.to_string()),
         ("max_pause", max_pause.map_or_else(|| "off".to_owned(), show_duration)),
         ("uniform", uniform.to_string()),
@@ -207,6 +209,7 @@ fn planner_digest(switches: &PlannerSwitches) -> Shown {
         ("as_coded", false.to_string()),
         ("placement_space", word(&PlacementSpace::Distance)),
         ("forecast", word(&Forecast::Prefix)),
+        ("replan_at_window_end", true.to_string()),
     ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
     all
