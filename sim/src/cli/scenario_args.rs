@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::OrInput;
-use crate::scenario::Scenario;
+use crate::scenario::{Grid, Scenario};
 
 /// A scenario and its overrides.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,13 +26,25 @@ impl ScenarioArgs {
     /// # Errors
     /// [`super::InputError`] with the place, the key, the value and what was expected.
     pub fn load(&self) -> anyhow::Result<Scenario> {
+        Scenario::load(&self.scenario, &self.all_overrides()).or_input()
+    }
+
+    /// Reads and checks a scenario or a grid, as [`Self::load`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_grid(&self) -> anyhow::Result<Grid> {
+        Grid::load(&self.scenario, &self.all_overrides()).or_input()
+    }
+
+    fn all_overrides(&self) -> Vec<String> {
         let mut overrides = self.overrides.clone();
         if let Some(warmup) = &self.warmup {
             // The flag is in seconds where it has no unit.
             let unit = if warmup.trim().parse::<f64>().is_ok() { " s" } else { "" };
             overrides.push(format!("warmup={}{unit}", warmup.trim()));
         }
-        Scenario::load(&self.scenario, &overrides).or_input()
+        overrides
     }
 }
 

@@ -1,7 +1,6 @@
 //! From a scenario to everything a run needs: trace read, profiles resolved, pool sized, SLOs set, assumptions noted.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -9,8 +8,9 @@ use super::{Contender, Prepared, RunError};
 use crate::cost::{self, CostError, CostModel, CostOptions, HardwareProfile};
 use crate::metrics::{ScaleSlo, Scoring};
 use crate::policy::registry::{self, Known, Method};
-use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSpec, did_you_mean};
+use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSource, TraceSpec, did_you_mean};
 use crate::server::{ServerConfig, SolverTime};
+use crate::trace::generate::PaperRecipe;
 use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace, TraceError};
 use crate::units::{BytesPerSec, SimDuration};
 
@@ -134,7 +134,11 @@ fn read_trace(scenario: &Scenario) -> Result<Trace, RunError> {
         arrivals,
         seed: scenario.seed,
     };
-    let trace = trace::read(Path::new(&spec.file), &options).map_err(|error| match error {
+    let file = match &spec.source {
+        TraceSource::File(file) => file,
+        TraceSource::Draw(recipe) => return drawn_trace(scenario, recipe, &options),
+    };
+    let trace = trace::read(file, &options).map_err(|error| match error {
         // The key and its line: the path in the message is the one that the scenario's own folder gives.
         TraceError::Read { .. } => {
             let hint = "`orbitflow trace generate` draws a trace".to_owned();
@@ -145,6 +149,20 @@ fn read_trace(scenario: &Scenario) -> Result<Trace, RunError> {
     if trace.requests.is_empty() {
         let problem = "expected at least one request after its filters";
         return Err(scenario.refuse("trace.file", problem, None).into());
+    }
+    Ok(trace)
+}
+
+/// The trace as if `orbitflow trace generate` had written it and it were read back.
+fn drawn_trace(scenario: &Scenario, recipe: &PaperRecipe, options: &ReadOptions) -> Result<Trace, RunError> {
+    let refuse = |problem: String| RunError::from(scenario.refuse("trace.draw", problem, None));
+    let (trace, pattern) =
+        trace::generate::generate_paper(recipe).map_err(|error| refuse(error.to_string()))?;
+    let text = trace::orbitflow::write(&trace, &pattern).map_err(|error| refuse(error.to_string()))?;
+    let mut trace = trace::read_bytes("trace.draw", text.into_bytes(), options)?;
+    trace.notes.insert(0, format!("trace drawn by the paper's recipe, seed {}: {pattern}", recipe.seed));
+    if trace.requests.is_empty() {
+        return Err(refuse("expected at least one request after its filters".to_owned()));
     }
     Ok(trace)
 }

@@ -80,7 +80,8 @@ impl Table {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    fn remove(&mut self, key: &str) {
+    /// Takes a key out.
+    pub fn remove(&mut self, key: &str) {
         self.entries.retain(|entry| entry.key != key);
     }
 }
@@ -96,7 +97,8 @@ pub fn shorten(value: &str) -> String {
 }
 
 /// Pairs of keys of which only one may be given: an override of one takes the other out of the file.
-pub const EXCLUSIVE: &[[&str; 2]] = &[["slo.scale", "slo.tbt"], ["gpu_kv_blocks", "gpu_kv"]];
+pub const EXCLUSIVE: &[[&str; 2]] =
+    &[["slo.scale", "slo.tbt"], ["gpu_kv_blocks", "gpu_kv"], ["trace.file", "trace.draw"]];
 
 /// Most parts of an override's key: no section is deeper than 3.
 const DEEPEST: usize = 8;
@@ -132,29 +134,43 @@ pub fn apply_override(root: &mut Table, text: &str) -> Result<(), ScenarioError>
         })
     };
     let (path, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-    let path: Vec<&str> = path.split('.').map(str::trim).collect();
+    let dotted = path.split('.').map(str::trim).collect::<Vec<_>>().join(".");
+    let node = match value.trim() {
+        "" => None,
+        value => Some(Node {
+            value: override_value(value, &place).map_err(|error| refuse(&error))?,
+            place: place.clone(),
+        }),
+    };
+    put(root, &dotted, node).map_err(|problem| refuse(&problem))
+}
+
+/// Puts a value at a dotted key, or takes the key out, and takes out what may not stand beside it.
+///
+/// # Errors
+/// What is wrong with the key, as `expected …`.
+pub fn put(root: &mut Table, dotted: &str, node: Option<Node>) -> Result<(), String> {
+    let path: Vec<&str> = dotted.split('.').collect();
     if path.iter().any(|part| part.is_empty()) {
-        return Err(refuse("expected a dotted key before `=`"));
+        return Err("expected a dotted key before `=`".to_owned());
     }
     if path.len() > DEEPEST {
-        return Err(refuse(&format!("expected a dotted key of at most {DEEPEST} parts")));
+        return Err(format!("expected a dotted key of at most {DEEPEST} parts"));
     }
-    let dotted = path.join(".");
+    let is_in =
+        |key: &str| dotted == key || dotted.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
     for [one, other] in EXCLUSIVE {
-        if dotted == *one {
+        if is_in(one) {
             remove_path(root, other);
-        } else if dotted == *other {
+        } else if is_in(other) {
             remove_path(root, one);
         }
     }
-    if value.trim().is_empty() {
-        remove_path(root, &dotted);
+    let Some(node) = node else {
+        remove_path(root, dotted);
         return Ok(());
-    }
-    let node = Node {
-        value: override_value(value.trim(), &place).map_err(|error| refuse(&error))?,
-        place: place.clone(),
     };
+    let place = node.place.clone();
     let (last, parents) = path.split_last().expect("Invariant: a split string has a part");
     let mut table = root;
     for part in parents {
@@ -167,7 +183,7 @@ pub fn apply_override(root: &mut Table, text: &str) -> Result<(), ScenarioError>
             }
         };
         let Value::Table(inner) = &mut table.entries[at].node.value else {
-            return Err(refuse(&format!("expected a key of a table: `{part}` is none")));
+            return Err(format!("expected a key of a table: `{part}` is none"));
         };
         table = inner;
     }

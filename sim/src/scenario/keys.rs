@@ -10,6 +10,8 @@ pub enum SectionName {
     Top,
     /// `[trace]`.
     Trace,
+    /// `trace.draw`.
+    Draw,
     /// `[slo]`.
     Slo,
     /// `[prefill]`.
@@ -24,9 +26,10 @@ pub enum SectionName {
 
 impl SectionName {
     /// Every section, in the order of the file.
-    pub const ALL: [SectionName; 7] = [
+    pub const ALL: [SectionName; 8] = [
         SectionName::Top,
         SectionName::Trace,
+        SectionName::Draw,
         SectionName::Slo,
         SectionName::Prefill,
         SectionName::Engine,
@@ -34,11 +37,17 @@ impl SectionName {
         SectionName::Planner,
     ];
 
+    /// Whether its keys are shown in the one line of the key that holds it.
+    pub const fn is_inline(self) -> bool {
+        matches!(self, SectionName::Draw | SectionName::Noise)
+    }
+
     /// The dotted path of its table, empty for the top.
     pub const fn path(self) -> &'static str {
         match self {
             SectionName::Top => "",
             SectionName::Trace => "trace",
+            SectionName::Draw => "trace.draw",
             SectionName::Slo => "slo",
             SectionName::Prefill => "prefill",
             SectionName::Engine => "engine",
@@ -147,14 +156,11 @@ pub fn find(section: SectionName, name: &str) -> Option<&'static Key> {
 
 /// What to say about a key that does not exist in `section`: where it belongs, or the nearest one there is.
 pub fn hint_for_unknown(section: SectionName, name: &str) -> String {
-    if section == SectionName::Top && matches!(name, "axes") {
-        return "a sweep is not in this version: a scenario has no [axes]".to_owned();
-    }
     let elsewhere = KEYS.iter().find(|key| key.name == name && key.section != section);
     if let Some(key) = elsewhere {
         return match key.section {
             SectionName::Top => format!("`{name}` stands at the top of the file, before the first [section]"),
-            SectionName::Noise => format!("`{name}` belongs in engine.noise"),
+            section if section.is_inline() => format!("`{name}` belongs in {}", section.path()),
             section => format!("`{name}` belongs in [{}]", section.path()),
         };
     }

@@ -9,6 +9,7 @@
 
 mod document;
 mod error;
+mod grid;
 mod key_table;
 mod keys;
 pub mod quantity;
@@ -26,13 +27,15 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
+pub use grid::{Grid, GridPoint};
 pub use keys::did_you_mean;
-pub use schema::json_schema;
+pub use schema::{json_schema, sweep_json_schema};
 pub use template::{TraceFacts, template};
 
 use crate::model::{ModelSpec, TensorParallel};
 use crate::planner::PlannerSwitches;
 use crate::server::ServerSwitches;
+use crate::trace::generate::PaperRecipe;
 use crate::units::{Bytes, BytesPerSec, SimDuration};
 
 /// The two named sets of all switches (design §3.7).
@@ -145,11 +148,20 @@ pub struct PolicySpec {
     pub planner: PlannerSwitches,
 }
 
+/// Where the trace comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TraceSource {
+    /// The file, already relative to the working directory; `-` is stdin.
+    File(PathBuf),
+    /// Drawn in the process with the scenario's seed: what `orbitflow trace generate --recipe paper` writes.
+    Draw(PaperRecipe),
+}
+
 /// What arrives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceSpec {
-    /// The file, already relative to the working directory; `-` is stdin.
-    pub file: PathBuf,
+    /// Where from.
+    pub source: TraceSource,
     /// Name of the format; absent: recognised by content.
     pub format: Option<String>,
     /// Load factor f of design §2.2.
@@ -247,11 +259,18 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Reads a scenario file, `-` for stdin, and applies `--set` overrides (`KEY=VALUE`) in their order.
+    /// Reads a scenario file, `-` for stdin, and applies `--set` overrides (`KEY=VALUE`) in their order. A grid is
+    /// taken if the overrides leave one point of it.
     ///
     /// # Errors
     /// Everything that [`ScenarioError`] lists.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Scenario, ScenarioError> {
+        let (text, name, base) = Scenario::read_text(path)?;
+        Scenario::parse(&text, &name, &base, overrides)
+    }
+
+    /// The text of a scenario file, its name in messages, and the folder its paths start from.
+    fn read_text(path: &Path) -> Result<(String, String, PathBuf), ScenarioError> {
         let stdin = path == Path::new("-");
         let mut bytes = Vec::new();
         let read = if stdin {
@@ -269,8 +288,8 @@ impl Scenario {
             place: Place::File(name.clone()),
             message: format!("not UTF-8 from byte {}", error.utf8_error().valid_up_to()),
         })?;
-        let base = if stdin { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
-        Scenario::parse(&text, &name, base, overrides)
+        let base = if stdin { None } else { path.parent() };
+        Ok((text, name, base.unwrap_or(Path::new("")).to_owned()))
     }
 
     /// Reads a scenario's text. `name` stands in messages and results, relative paths start at `base`.
@@ -283,11 +302,7 @@ impl Scenario {
         base: &Path,
         overrides: &[String],
     ) -> Result<Scenario, ScenarioError> {
-        let mut document = document::parse(text, name)?;
-        for text in overrides {
-            document::apply_override(&mut document, text)?;
-        }
-        read::scenario(&document, name, base)
+        Grid::parse(text, name, base, overrides)?.only()
     }
 
     /// The error for a key whose value turned out wrong when it was resolved: a preset, format or policy that does

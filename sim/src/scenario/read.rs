@@ -9,11 +9,12 @@ use super::keys::{self, SectionName};
 use super::section::{OrWord, Section, bad_node};
 use super::{
     GpuKv, KvCacheType, LinkIntercept, PolicySpec, PrefillSpec, Scenario, Semantics, SloSpec, Source,
-    TokenSlo, TraceSpec,
+    TokenSlo, TraceSource, TraceSpec,
 };
 use crate::model::{self, Imported, TensorParallel};
 use crate::planner::PlannerSwitches;
 use crate::server::{Noise, ServerSwitches, SolverTime};
+use crate::trace::generate::PaperRecipe;
 use crate::units::SimDuration;
 
 /// Reads and checks the whole document.
@@ -24,6 +25,7 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     let (trace, slo) = (open(SectionName::Trace)?, open(SectionName::Slo)?);
     let (prefill, engine) = (open(SectionName::Prefill)?, open(SectionName::Engine)?);
     let (noise, planner) = (open(SectionName::Noise)?, open(SectionName::Planner)?);
+    let draw = open(SectionName::Draw)?;
     refuse_exclusive(root)?;
 
     let semantics: Semantics = top.choice("semantics")?.unwrap_or_default();
@@ -46,9 +48,10 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     let kv_cache_type = top.choice::<KvCacheType>("kv_cache_dtype")?;
     let kv_cache_type = kv_cache_type.filter(|kind| kind.element_bytes() != model.kv_element_bytes);
     model.kv_element_bytes = kv_cache_type.map_or(model.kv_element_bytes, KvCacheType::element_bytes);
+    let seed = top.count("seed")?.unwrap_or(42);
     Ok(Scenario {
         name: name.to_owned(),
-        seed: top.count("seed")?.unwrap_or(42),
+        seed,
         semantics,
         model,
         model_notes,
@@ -65,7 +68,7 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
         host_kv: engine.bytes("host_kv")?,
         policies: policies(&top, &planner_switches, name)?,
         warmup: top.duration("warmup")?.unwrap_or(SimDuration::ZERO),
-        trace: trace_section(&trace, name, base)?,
+        trace: trace_section(&trace, trace_source(&trace, &draw, seed, name, base)?)?,
         slo: slo_section(&slo)?,
         prefill: prefill_section(&prefill)?,
         engine: engine_switches,
@@ -128,18 +131,47 @@ fn resolve_model(top: &Section<'_>, source: &Source) -> Result<Imported, Scenari
     }
 }
 
-fn trace_section(trace: &Section<'_>, name: &str, base: &Path) -> Result<TraceSpec, ScenarioError> {
-    let hint = "`orbitflow trace generate` draws one";
+fn trace_source(
+    trace: &Section<'_>,
+    draw: &Section<'_>,
+    seed: u64,
+    name: &str,
+    base: &Path,
+) -> Result<TraceSource, ScenarioError> {
+    if trace.node("draw").is_some() {
+        draw.choice::<DrawRecipe>("recipe")?;
+        let mut recipe = PaperRecipe { seed, ..PaperRecipe::default() };
+        let requests = draw.count("requests")?;
+        set(&mut recipe.requests, requests.map(|count| usize::try_from(count).unwrap_or(usize::MAX)));
+        set(&mut recipe.load, draw.number("load")?);
+        set(&mut recipe.cv, draw.number("cv")?);
+        set(&mut recipe.batch_size, draw.small_count("batch_size")?);
+        set(&mut recipe.length_scale, draw.number("length_scale")?);
+        return Ok(TraceSource::Draw(recipe));
+    }
+    let hint =
+        "`orbitflow trace generate` writes one; `draw = { recipe = \"paper\" }` draws one without a file";
     let file = trace.text("file")?.ok_or_else(|| trace.missing("file", "a trace file", Some(hint)))?;
     if file == "-" && name == "-" {
         return Err(trace.bad("file", "expected a file: the scenario itself comes from stdin", None));
     }
+    Ok(TraceSource::File(match file {
+        "-" => file.into(),
+        _ if trace.is_override("file") => file.into(),
+        _ => base.join(file),
+    }))
+}
+
+/// The recipes of `trace.draw`.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DrawRecipe {
+    Paper,
+}
+
+fn trace_section(trace: &Section<'_>, source: TraceSource) -> Result<TraceSpec, ScenarioError> {
     Ok(TraceSpec {
-        file: match file {
-            "-" => file.into(),
-            _ if trace.is_override("file") => file.into(),
-            _ => base.join(file),
-        },
+        source,
         format: trace.text("format")?.map(str::to_owned),
         load: trace.number("load")?.unwrap_or(1.0),
         limit: trace.count("limit")?,
@@ -205,6 +237,7 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.feedback, planner.switch("feedback")?);
     set(&mut switches.replan_tolerance, planner.number("replan_tolerance")?);
     set(&mut switches.replan_patience, planner.small_count("replan_patience")?);
+    set(&mut switches.replan_at_window_end, planner.switch("replan_at_window_end")?);
     set(&mut switches.resume_at_window_end, planner.switch("resume_at_window_end")?);
     let max_pause = planner.duration_or_word("max_pause")?.map(|pause| match pause {
         OrWord::Quantity(span) => Some(span),
@@ -214,11 +247,11 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.uniform, planner.switch("uniform")?);
     set(&mut switches.as_coded, planner.switch("as_coded")?);
     set(&mut switches.node_cap, planner.count("node_cap")?);
+    set(&mut switches.placement_space, planner.choice("placement_space")?);
+    set(&mut switches.forecast, planner.choice("forecast")?);
     // One value each in this version: reading them refuses the others.
     planner.switch("migration_cost")?;
-    for choice in ["placement_space", "objective", "forecast"] {
-        planner.choice::<String>(choice)?;
-    }
+    planner.choice::<String>("objective")?;
     Ok(())
 }
 

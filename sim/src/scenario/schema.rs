@@ -18,7 +18,19 @@ pub fn json_schema() -> Value {
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("OrbitFlow scenario");
     schema["required"] = json!(["model", "hardware", "policies", "trace"]);
-    schema["properties"]["trace"]["required"] = json!(["file"]);
+    schema["properties"]["trace"]["oneOf"] = json!([{ "required": ["file"] }, { "required": ["draw"] }]);
+    schema
+}
+
+/// The schema of a sweep: a scenario with `[axes]`.
+pub fn sweep_json_schema() -> Value {
+    let mut schema = json_schema();
+    schema["title"] = json!("OrbitFlow sweep");
+    schema["properties"]["axes"] = json!({
+        "description": "a key of the scenario with its values, or a name with tables of a `name` and keys that change together",
+        "type": "object",
+        "additionalProperties": { "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "object" }] },
+    });
     schema
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
-use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo};
+use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
 use crate::model::TensorParallel;
-use crate::planner::{PlannerSwitches, Victim};
+use crate::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
 /// Name of a switch to its value, as TOML would have it without quotes.
@@ -121,7 +121,7 @@ fn server(scenario: &Scenario) -> Shown {
 
 fn trace(scenario: &Scenario) -> Shown {
     let trace = &scenario.trace;
-    shown([
+    let mut all = shown([
         ("format", format!("{:?}", trace.format)),
         ("load", trace.load.to_string()),
         ("limit", format!("{:?}", trace.limit)),
@@ -129,7 +129,11 @@ fn trace(scenario: &Scenario) -> Shown {
         ("max_context", format!("{:?}", trace.max_context)),
         ("step_time", format!("{:?}", trace.step_time.map(show_duration))),
         ("arrivals", format!("{:?}", trace.arrivals)),
-    ])
+    ]);
+    if let TraceSource::Draw(recipe) = &trace.source {
+        all.insert("draw".to_owned(), format!("{recipe:?}"));
+    }
+    all
 }
 
 /// A preset by its name; a file by its contents, which the runner hashes.
@@ -187,11 +191,14 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         feedback,
         replan_tolerance,
         replan_patience,
+        replan_at_window_end,
         resume_at_window_end,
         max_pause,
         uniform,
         as_coded,
         node_cap,
+        placement_space,
+        forecast,
     } = switches;
     shown([
         ("failure_budget", failure_budget.to_string()),
@@ -201,11 +208,14 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("feedback", feedback.to_string()),
         ("replan_tolerance", replan_tolerance.to_string()),
         ("replan_patience", replan_patience.to_string()),
+        ("replan_at_window_end", replan_at_window_end.to_string()),
         ("resume_at_window_end", resume_at_window_end.to_string()),
         ("max_pause", max_pause.map_or_else(|| "off".to_owned(), show_duration)),
         ("uniform", uniform.to_string()),
         ("as_coded", as_coded.to_string()),
         ("node_cap", node_cap.to_string()),
+        ("placement_space", word(placement_space)),
+        ("forecast", word(forecast)),
     ])
 }
 
@@ -213,7 +223,13 @@ fn planner(switches: &PlannerSwitches) -> Shown {
 /// of scenarios written then stay as they were.
 fn planner_digest(switches: &PlannerSwitches) -> Shown {
     let mut all = planner(switches);
-    let came_later = [("victim", word(&Victim::Longest)), ("as_coded", false.to_string())];
+    let came_later = [
+        ("victim", word(&Victim::Longest)),
+        ("as_coded", false.to_string()),
+        ("placement_space", word(&PlacementSpace::Distance)),
+        ("forecast", word(&Forecast::Prefix)),
+        ("replan_at_window_end", true.to_string()),
+    ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
     all
 }

@@ -23,8 +23,8 @@ pub fn template(trace: &str, facts: TraceFacts) -> String {
          # where it is a comment. Quantities are strings with their unit: \"70 ms\", \"48 GiB\", \"25.19 GiB/s\".\n",
     );
     for section in SectionName::ALL {
-        if section == SectionName::Noise {
-            continue; // its keys stand in the one line of `engine.noise`
+        if section.is_inline() {
+            continue;
         }
         if section != SectionName::Top {
             text.push_str(&format!("\n[{}]{}\n", section.path(), section_note(section)));

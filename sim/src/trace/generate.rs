@@ -177,13 +177,16 @@ pub struct PaperRecipe {
     /// Weight of each pair of prompt kind and output kind: short, medium, long. Ours is even; the paper's mixes
     /// were searched.
     pub mix: [[f64; 3]; 3],
+    /// Factor on every length. The paper's 32k traces have 1, those of 128k and 1M tokens 4.
+    pub length_scale: f64,
     /// Seed of all draws.
     pub seed: u64,
 }
 
 impl Default for PaperRecipe {
     fn default() -> Self {
-        PaperRecipe { requests: 52, load: 1.0, cv: 1.0, batch_size: 4, mix: [[1.0; 3]; 3], seed: 0 }
+        let (mix, length_scale) = ([[1.0; 3]; 3], 1.0);
+        PaperRecipe { requests: 52, load: 1.0, cv: 1.0, batch_size: 4, mix, length_scale, seed: 0 }
     }
 }
 
@@ -212,7 +215,8 @@ pub fn generate_paper(recipe: &PaperRecipe) -> Result<(Trace, String), BadRecipe
                 let bins = PAPER_BINS[kind];
                 let last = bins.len() as u64 - 1;
                 let (low, high) = bins[random::uniform_whole(&mut generator, 0, last) as usize];
-                random::uniform_whole(&mut generator, low, high)
+                let scaled = |tokens: u64| (tokens as f64 * recipe.length_scale).round() as u64;
+                random::uniform_whole(&mut generator, scaled(low), scaled(high))
             };
             (length(pair / 3), length(pair % 3))
         })
@@ -237,7 +241,8 @@ pub fn generate_paper(recipe: &PaperRecipe) -> Result<(Trace, String), BadRecipe
     trace.hints = TraceHints { batch_size: Some(recipe.batch_size), ..TraceHints::default() };
     let peak = super::orbitflow::peak_batch_blocks(&trace);
     trace.hints.gpu_kv_blocks = peak.map(|peak| (peak * PAPER_POOL_PERCENT).div_ceil(100));
-    trace.hints.max_model_len = Some(PAPER_MAX_MODEL_LEN);
+    let longest = PAPER_MAX_MODEL_LEN as f64 * recipe.length_scale;
+    trace.hints.max_model_len = Some(longest.round() as u64);
     let pattern =
         format!("lognormal gaps, {rate} requests per step (load {}), cv {}", recipe.load, recipe.cv);
     Ok((trace, pattern))
@@ -256,6 +261,9 @@ fn check_paper(recipe: &PaperRecipe) -> Result<(), BadRecipe> {
     }
     if !(1..=1_000_000).contains(&recipe.batch_size) {
         return bad("batch-size", recipe.batch_size.to_string(), "1 to 1000000");
+    }
+    if !(0.05..=1e3).contains(&recipe.length_scale) {
+        return bad("length-scale", recipe.length_scale.to_string(), "0.05 to 1000");
     }
     let weights = recipe.mix.as_flattened();
     if !weights.iter().all(|weight| (0.0..=1e9).contains(weight))

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
 mod architecture;
+mod capacities;
 mod cli_errors;
 mod cli_manners;
 mod cli_step;
@@ -16,6 +17,7 @@ mod models;
 mod next_layer;
 mod own_policy;
 mod pipeline_laws;
+mod planner_models;
 mod plots;
 mod profiles;
 mod random_scenarios;
@@ -23,6 +25,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod sweeps;
 mod tensor_parallel;
 mod traces;
 

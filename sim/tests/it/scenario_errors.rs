@@ -155,7 +155,7 @@ fn an_unknown_key_names_the_nearest_or_its_section() {
             "engine.noise.copycv: unknown key\nhint: the nearest key is `copy_cv`",
         ),
         ("[engine]\nmax_pauze = 1", "hint: the nearest key is `max_pause`, in [planner]"),
-        ("[axes]\nload = [1]", "hint: a sweep is not in this version"),
+        ("[axes]\nload = [1]", "demo.toml:7: load: unknown key\nhint: `load` belongs in [trace]"),
     ];
     for (line, expected) in cases {
         let error = small_and(line).unwrap_err();
@@ -220,11 +220,8 @@ fn policies_are_names_or_tables_with_different_keys() {
         say("[{ use = \"orbitflow\", max_pause = 1 }]")
             .contains("policies[0].max_pause: 1: expected a duration")
     );
-    let layers = say("[{ use = \"orbitflow\", key = \"orbitflow-layers\", placement_space = \"layers\" }]");
-    assert!(
-        layers.contains("policies[0].placement_space: \"layers\": not supported in this version"),
-        "{layers}"
-    );
+    let lairs = say("[{ use = \"orbitflow\", key = \"orbitflow-layers\", placement_space = \"lairs\" }]");
+    assert!(lairs.contains("policies[0].placement_space: \"lairs\": expected"), "{lairs}");
     let twice = say("[\"orbitflow\", { use = \"orbitflow\", pause = false }]");
     assert!(
         twice.contains("policies[1]: { use = \"orbitflow\", pause = false }: expected different keys: `orbitflow` stands twice"),

@@ -7,9 +7,10 @@ use orbitflow_sim::pipeline::CopyOrder;
 use orbitflow_sim::planner::{PlannerSwitches, Victim};
 use orbitflow_sim::runner;
 use orbitflow_sim::scenario::{
-    GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceFacts, template,
+    GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceFacts, TraceSource, template,
 };
 use orbitflow_sim::server::{Admission, Planning, Restore, ServerSwitches, SolverTime, WriteBack};
+use orbitflow_sim::trace::generate::{PaperRecipe, generate_paper};
 use orbitflow_sim::units::{Bytes, SimDuration};
 
 /// A scenario of five lines; what a test adds begins on line 6.
@@ -62,7 +63,11 @@ max_pause = "3 min"
     assert_eq!(scenario.model.name, "llama-3-8b");
     assert_eq!(scenario.hardware, Source::Preset("engine-fit:a6000".to_owned()));
     assert_eq!((scenario.batch_size, scenario.gpu_kv), (Some(4), Some(GpuKv::BlocksPerLayer(561))));
-    assert_eq!(scenario.trace.file, PathBuf::from("scenarios/t.json"), "relative to the scenario");
+    assert_eq!(
+        scenario.trace.source,
+        TraceSource::File(PathBuf::from("scenarios/t.json")),
+        "relative to the scenario"
+    );
     assert_eq!(scenario.slo.per_token, TokenSlo::Scale(vec![1.5, 1.0, 2.5]));
     assert_eq!(scenario.slo.ttft, Some(SimDuration::from_secs(5)));
     assert_eq!(scenario.prefill.unwrap().per_token, SimDuration::from_picos(100_000_000));
@@ -256,7 +261,7 @@ fn what_init_prints_parses_with_every_comment_on_or_off() {
     for trace in ["traces/demo.json", "-", "a \"quoted\\path\".jsonl"] {
         let scenario = parse(&template(trace, TraceFacts::default()), &[]).unwrap();
         let expected = if trace == "-" { PathBuf::from("-") } else { Path::new("scenarios").join(trace) };
-        assert_eq!(scenario.trace.file, expected);
+        assert_eq!(scenario.trace.source, TraceSource::File(expected));
         assert!(scenario.off_preset().is_empty());
     }
     // `# key = value` becomes `key = value`; of two that exclude each other the set one stays.
@@ -283,7 +288,11 @@ fn an_override_is_a_dotted_key_and_a_toml_value() {
     );
     assert_eq!(set(&["model=qwen2.5-7b"]).model.layers, 28, "a bare word is a string");
     let path = PathBuf::from("elsewhere/t.json");
-    assert_eq!(set(&["trace.file=elsewhere/t.json"]).trace.file, path, "relative to the working directory");
+    assert_eq!(
+        set(&["trace.file=elsewhere/t.json"]).trace.source,
+        TraceSource::File(path.clone()),
+        "relative to the working directory"
+    );
     assert_eq!(set(&["engine.noise={ copy_cv = 0.2 }"]).engine.noise.copy_cv, 0.2);
     let tbt = SimDuration::from_picos(70_000_000_000);
     assert_eq!(set(&["slo.tbt=70 ms"]).slo.per_token, TokenSlo::Absolute(tbt), "replaces slo.scale");
@@ -367,8 +376,8 @@ fn list_prints_the_models_in_three_formats() {
 }
 
 #[test]
-fn schemas_are_json_and_a_sweep_is_refused() {
-    for file in ["scenario", "results", "trace"] {
+fn schemas_are_json_and_a_sweep_is_a_scenario_with_axes() {
+    for file in ["scenario", "sweep", "results", "trace"] {
         let (code, stdout, _) = orbitflow(&["schema", file]);
         let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!((code, &schema["type"]), (0, &"object".into()), "{file}");
@@ -378,9 +387,11 @@ fn schemas_are_json_and_a_sweep_is_refused() {
     let engine = &scenario["properties"]["engine"];
     assert_eq!(engine["additionalProperties"], false);
     assert_eq!(engine["properties"]["restore"]["enum"], serde_json::json!(["blocking", "lazy"]));
-    let (code, stdout, stderr) = orbitflow(&["schema", "sweep"]);
-    assert_eq!((code, stdout.as_str()), (2, ""));
-    assert!(stderr.starts_with("error: schema: sweep: not supported in this version"), "{stderr}");
+    let (_, sweep, _) = orbitflow(&["schema", "sweep"]);
+    let mut sweep: serde_json::Value = serde_json::from_str(&sweep).unwrap();
+    let axes = sweep["properties"].as_object_mut().unwrap().remove("axes").unwrap();
+    assert_eq!(axes["type"], "object");
+    assert_eq!(sweep["properties"], scenario["properties"]);
 }
 
 #[test]
@@ -408,4 +419,24 @@ fn init_leaves_an_authors_trace_its_server_and_draws_arrivals_where_there_are_no
     let drawn = read(&lengths);
     assert!(drawn.batch_size.is_some() && drawn.gpu_kv.is_some());
     assert_eq!(drawn.trace.arrivals.as_deref(), Some("poisson:0.5"));
+}
+
+#[test]
+fn a_drawn_trace_is_the_one_that_generate_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.json");
+    let recipe = PaperRecipe { seed: 5, load: 1.5, length_scale: 0.25, ..PaperRecipe::default() };
+    let (trace, pattern) = generate_paper(&recipe).unwrap();
+    std::fs::write(&file, orbitflow_sim::trace::orbitflow::write(&trace, &pattern).unwrap()).unwrap();
+    let prepare = |overrides: &[&str]| {
+        let common = ["seed=5", "trace.load=2", "trace.limit=40"];
+        runner::prepare(&set(&[overrides, &common].concat())).unwrap()
+    };
+    let drawn = prepare(&["trace.draw={ load = 1.5 }", "trace.draw.length_scale=0.25"]);
+    let read = prepare(&[&format!("trace.file={}", file.display())]);
+    assert_eq!(drawn.trace.requests, read.trace.requests);
+    assert_eq!(drawn.trace.hints, read.trace.hints);
+    assert_eq!((drawn.trace.requests.len(), drawn.server.gpu_blocks), (40, read.server.gpu_blocks));
+    assert!(drawn.notes.iter().any(|note| note.contains("drawn by the paper's recipe, seed 5")));
+    assert_ne!(drawn.digest, prepare(&["trace.draw={ load = 1.5 }", "trace.draw.length_scale=0.5"]).digest);
 }

@@ -55,6 +55,9 @@ pub struct Args {
     /// Recipe: most live requests of the server that the trace is for
     #[arg(long, requires = "recipe", default_value_t = 4)]
     batch_size: u32,
+    /// Recipe: factor on every length; the paper's 128k traces have 4
+    #[arg(long, requires = "recipe", default_value_t = 1.0, allow_negative_numbers = true)]
+    length_scale: f64,
     /// Recipe: weights of prompt and output kinds (S, M, L), for example SS=1,SL=2,LS=1; the others are 0
     #[arg(long, requires = "recipe", value_parser = mix)]
     mix: Option<Mix>,
@@ -124,6 +127,7 @@ fn paper(args: &Args) -> anyhow::Result<(Trace, String)> {
         cv: args.cv.unwrap_or(default.cv),
         batch_size: args.batch_size,
         mix: args.mix.map_or(default.mix, |Mix(weights)| weights),
+        length_scale: args.length_scale,
         seed: args.seed,
     };
     generate_paper(&recipe).or_input()
