@@ -17,6 +17,7 @@ pub mod brute_force;
 mod budget;
 pub mod instance;
 pub mod milp;
+pub mod moves;
 mod problem;
 pub mod samples;
 mod search;

@@ -107,7 +107,7 @@ fn distance_of(placement: Placement) -> Distance {
 
 /// A method of the registry on an A6000, told that requests end with `mean` tokens.
 fn method_of(key: &str, switches: PlannerSwitches, belief: CostModel, mean: u64) -> Box<dyn Policy> {
-    let known = Known { belief, mean_final_tokens: mean };
+    let known = Known { truth: belief.clone(), belief, mean_final_tokens: mean };
     registry::find(key).expect("a method").method.build(switches, &known)
 }
 
