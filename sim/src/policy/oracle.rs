@@ -22,10 +22,8 @@
 //! exist only where a token's writes outlast a layer's compute. `next-layer` has two slots whatever the server has: it is
 //! looked at beside the others, and taken with its slots where it is faster.
 
-use std::cell::OnceCell;
-
 use super::orbitflow::OrbitFlow;
-use super::{Decision, LiveRequest, Policy, Stage, View, admission, heuristic};
+use super::{Admit, Decision, LiveRequest, Policy, Stage, View, admission};
 use crate::cost::CostModel;
 use crate::ids::{Layer, RequestId};
 use crate::model::{Distance, LayerSet, Placement};
@@ -33,7 +31,7 @@ use crate::pipeline::{self, Contention, CopyOrder, CopyTimes, LayerTimes, StepRe
 use crate::planner::PlannerSwitches;
 use crate::planner::moves::{self, Costs, Found, Proof, Room};
 use crate::record::StepProof;
-use crate::units::SimDuration;
+use crate::units::{SimDuration, SimTime, blocks_for_tokens};
 
 /// Largest batch that a scenario may give it.
 pub const MOST_REQUESTS: u32 = 8;
@@ -55,8 +53,6 @@ pub struct Oracle {
     /// there would find it again.
     searched: Vec<(RequestId, u64, LayerSet)>,
     scratch: pipeline::Scratch,
-    /// What newcomers may get.
-    placements: OnceCell<Vec<Placement>>,
 }
 
 impl Oracle {
@@ -73,8 +69,22 @@ impl Oracle {
             slots: None,
             searched: Vec::new(),
             scratch: pipeline::Scratch::default(),
-            placements: OnceCell::new(),
         }
+    }
+
+    /// Who comes in as if everyone were at `a`, as with the uniform methods: the layouts that are there may take less,
+    /// and must not let in whom the next step has no room for.
+    fn admit(&self, view: &View<'_>) -> Decision {
+        let slots = self.slots.unwrap_or(view.server.switches.slots);
+        let densest = densest(view.layers);
+        let mut live = view.live.to_vec();
+        live.iter_mut().for_each(|request| request.placement = densest);
+        let at_densest = View { live: &live, ..*view };
+        let mut decision = admission::first_come_first_served(&at_densest, &[densest], slots);
+        if !decision.admit.is_empty() {
+            decision.placements = make_room(view, &decision.admit, slots);
+        }
+        decision
     }
 
     fn decode(&mut self, view: &View<'_>) -> Decision {
@@ -100,7 +110,7 @@ impl Oracle {
             }
             // Everything offloaded does not fit: the engine preempts and asks again.
             None => {
-                let densest = vec![LayerSet::all(view.layers); batch.now.len()];
+                let densest = vec![LayerSet::EMPTY; batch.now.len()];
                 Decision { slots: Some(slots), ..placed(view, &densest) }
             }
         };
@@ -110,6 +120,9 @@ impl Oracle {
 
     /// The fastest placement at the server's own slots, if any fits.
     fn best(&mut self, view: &View<'_>, batch: &mut Batch) -> Option<(Found, StepProof)> {
+        if !batch.may_run() {
+            return None;
+        }
         let present = batch.now.clone();
         let mut best = batch.found(present);
         if let Some(kept) = best.take_if(|kept| batch.prove(kept.time) == StepProof::Optimal) {
@@ -179,11 +192,7 @@ impl Oracle {
 impl Policy for Oracle {
     fn decide(&mut self, view: &View<'_>) -> Decision {
         match view.stage {
-            Stage::Admit => admission::first_come_first_served(
-                view,
-                self.placements.get_or_init(|| heuristic::placements(view.layers)),
-                self.slots.unwrap_or(view.server.switches.slots),
-            ),
+            Stage::Admit => self.admit(view),
             Stage::Decode => self.decode(view),
         }
     }
@@ -198,6 +207,43 @@ fn placed(view: &View<'_>, sets: &[LayerSet]) -> Decision {
     let placements = view.running().zip(sets).filter(|(request, set)| request.placement.offloaded != **set);
     let placements = placements.map(|(request, set)| (request.id, Placement { offloaded: *set }));
     Decision { placements: placements.collect(), ..Decision::default() }
+}
+
+/// The densest placement that the uniform methods have: `a` layers stay.
+fn densest(layers: u32) -> Placement {
+    let distance = Distance::candidates(layers).last().copied().expect("Invariant: resident is a candidate");
+    Placement::at(distance, layers)
+}
+
+/// Takes from the running requests what the newcomers, at their densest, lack: of the last admitted one layer after the
+/// other, the last ones first, down to `a`, then of the one before it.
+fn make_room(view: &View<'_>, newcomers: &[Admit], slots: u32) -> Vec<(RequestId, Placement)> {
+    let densest = densest(view.layers);
+    let blocks_of = |newcomer: &Admit| {
+        let back = view.preempted.iter().find(|request| request.id == newcomer.request);
+        let new = || view.waiting.iter().find(|request| request.id == newcomer.request);
+        back.map(LiveRequest::held_blocks)
+            .or_else(|| new().map(|request| blocks_for_tokens(request.prompt_tokens)))
+    };
+    let wanted: u64 =
+        newcomers.iter().filter_map(blocks_of).map(|blocks| view.gpu_need(densest, blocks, slots)).sum();
+    let need = |request: &LiveRequest, placement| view.gpu_need(placement, request.held_blocks(), slots);
+    let mut used: u64 = wanted + view.running().map(|request| need(request, request.placement)).sum::<u64>();
+    let mut changed = Vec::new();
+    for request in view.running().rev() {
+        let mut placement = request.placement;
+        let stays = LayerSet::all(view.layers).difference(placement.offloaded);
+        let mut upwards: Vec<Layer> = stays.iter().collect();
+        while used > view.server.gpu_blocks && placement.offloaded.len() < densest.offloaded.len() {
+            let before = need(request, placement);
+            placement.offloaded.insert(upwards.pop().expect("Invariant: fewer than all are offloaded"));
+            used = used - before + need(request, placement);
+        }
+        if placement != request.placement {
+            changed.push((request.id, placement));
+        }
+    }
+    changed
 }
 
 /// `count` of `layers` layers, evenly apart, the last one among them: `L − floor(i·L/count)`.
@@ -271,9 +317,14 @@ impl Batch {
             order: self.order,
             contention: self.contention,
         };
-        let start = crate::units::SimTime::ZERO;
-        let timing = pipeline::step(&work, start, None, &mut self.scratch);
+        let timing = pipeline::step(&work, SimTime::ZERO, None, &mut self.scratch);
         timing.step + if self.requests.is_empty() { SimDuration::ZERO } else { self.intercept }
+    }
+
+    /// Whether it fits with everyone at `a`, or resident: who runs is the uniform methods' rule.
+    fn may_run(&self) -> bool {
+        let common = |set| self.room.fits(&vec![set; self.now.len()]);
+        common(densest(self.room.layers).offloaded) || common(LayerSet::EMPTY)
     }
 
     /// That placement and its time, if it fits.
