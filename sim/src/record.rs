@@ -67,6 +67,16 @@ impl Trigger {
     }
 }
 
+/// How sure a method is that no placement makes this decode step shorter (`oracle`, design §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepProof {
+    /// No placement does: all were looked at, or none can beat a bound.
+    Optimal,
+    /// A search found no better one.
+    BestFound,
+}
+
 /// What kind of engine step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +128,8 @@ pub struct StepRecord {
     pub d2h: Bytes,
     /// The planner's trigger, if it was asked for this step.
     pub trigger: Option<Trigger>,
+    /// What the method says of its placement, where it says anything.
+    pub proof: Option<StepProof>,
 }
 
 /// One thing that happened.

@@ -292,5 +292,6 @@ pub fn blank(kind: StepKind) -> StepRecord {
         h2d_restore: Bytes::ZERO,
         d2h: Bytes::ZERO,
         trigger: None,
+        proof: None,
     }
 }

@@ -229,6 +229,7 @@ impl<S: Sink> Engine<'_, S> {
         record.forecast = decision.forecast.filter(|_| plain);
         record.running = batch.requests;
         record.trigger = trigger;
+        record.proof = decision.proof;
         let token = Bytes::new(footprint.block_bytes.get() / TOKENS_PER_BLOCK);
         record.d2h = token * (u64::from(batch.requests) * u64::from(footprint.layers));
         self.measured = Some(Measured {
@@ -359,6 +360,7 @@ impl<S: Sink> Engine<'_, S> {
             h2d_restore: Bytes::ZERO,
             d2h: Bytes::ZERO,
             trigger: None,
+            proof: None,
         }
     }
 

@@ -50,7 +50,8 @@ pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
     };
     notes.extend(assumptions(scenario, &trace));
     let scoring = scoring(scenario, &truth, &server, &mut notes)?;
-    let contenders = contenders(scenario, belief, &trace, &mut notes)?;
+    let known = Known { belief, truth: truth.clone(), mean_final_tokens: mean_final_tokens(&trace) };
+    let contenders = contenders(scenario, &known, batch_size, &mut notes)?;
     let digest = digest(scenario, &trace, &profile, believed_profile.as_ref());
     Ok(Prepared {
         name: scenario.name.clone(),
@@ -312,13 +313,13 @@ fn scoring(
 
 fn contenders(
     scenario: &Scenario,
-    belief: CostModel,
-    trace: &Trace,
+    known: &Known,
+    batch_size: u32,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Contender>, RunError> {
-    let known = Known { belief, mean_final_tokens: mean_final_tokens(trace) };
     let mut contenders = Vec::new();
     let mut oracles = Vec::new();
+    let mut told_truth = Vec::new();
     for (index, spec) in scenario.policies.iter().enumerate() {
         let entry = registry::find(&spec.use_).ok_or_else(|| {
             let known = || registry::METHODS.iter().map(|entry| entry.key);
@@ -330,12 +331,24 @@ fn contenders(
         if entry.method.read_of(spec.planner, scenario.planner) != spec.planner {
             let problem = match entry.method {
                 Method::SelectN => "expected no [planner] key but `as_coded`: this policy has no planner",
+                Method::Oracle => "expected no [planner] key but `node_cap`: this policy has no planner",
                 _ if spec.planner.as_coded != scenario.planner.as_coded => {
                     "expected no `as_coded`: `selectn` alone has a rule as published and one as coded"
                 }
                 _ => "expected no [planner] keys: this policy has no planner",
             };
             return Err(scenario.refuse(&scenario.policy_key(index), problem, None).into());
+        }
+        if let Some(most) = entry.method.most_requests().filter(|most| batch_size > *most) {
+            let problem = format!(
+                "expected a batch_size of at most {most} for this policy: it is {batch_size}, and every layer of every \
+                 request is searched"
+            );
+            let hint = format!("leave it out of `policies`, or set `batch_size = {most}` for all of them");
+            return Err(scenario.refuse(&scenario.policy_key(index), problem, Some(hint)).into());
+        }
+        if entry.method.knows_truth() {
+            told_truth.push(spec.key.as_str());
         }
         if entry.method.knows_lengths() {
             oracles.push(spec.key.as_str());
@@ -353,6 +366,13 @@ fn contenders(
             "told what no server can know ({}): requests of this trace end with {} tokens (prompt + output) in the mean",
             oracles.join(", "),
             known.mean_final_tokens
+        ));
+    }
+    if !told_truth.is_empty() {
+        notes.push(format!(
+            "told what no server can know ({}): the true time of every step it could make; a ceiling of single steps, which \
+             pays for restores as everyone does and no solver time",
+            told_truth.join(", ")
         ));
     }
     Ok(contenders)

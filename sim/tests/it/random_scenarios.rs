@@ -85,7 +85,7 @@ pub fn draw(seed: u64) -> Scenario {
     planner.max_pause = one_of(random, &[planner.max_pause, Some(SimDuration::from_secs(1))]);
     let belief = wrong_about_the_link(&truth, one_of(random, &[1.0, 1.0, 0.5, 2.0]));
     let tokens: u64 = requests.iter().map(|request| request.prompt_tokens + request.output_tokens).sum();
-    let known = Known { belief, mean_final_tokens: tokens.div_ceil(u64::from(count)) };
+    let mean_final_tokens = tokens.div_ceil(u64::from(count));
     let slo = SimDuration::from_secs_f64(truth.compute_s(longest, 1) * random.random_range(0.8..2.5));
     let mut requests: Vec<_> = requests.into_iter().map(|request| EngineRequest { slo, ..request }).collect();
     if random.random_bool(0.3) {
@@ -108,6 +108,7 @@ pub fn draw(seed: u64) -> Scenario {
         planner.forecast = Forecast::Pipeline;
         planner.node_cap = 2_000;
     }
+    let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }
 
