@@ -209,6 +209,7 @@ fn engine_section(
     set(&mut switches.charge_staging, engine.switch("charge_staging")?);
     set(&mut switches.slots, engine.small_count("slots")?);
     set(&mut switches.copy_order, engine.choice("copy_order")?);
+    set(&mut switches.cross_step_prefetch, engine.switch("cross_step_prefetch")?);
     set(&mut switches.write_back, engine.choice("write_back")?);
     set(&mut switches.restore, engine.choice("restore")?);
     set(&mut switches.admission, engine.choice("admission")?);
@@ -224,7 +225,6 @@ fn engine_section(
         copy_cv: noise.number("copy_cv")?.unwrap_or(copy_cv),
     };
     // One value each in this version: reading them refuses the others.
-    engine.switch("cross_step_prefetch")?;
     engine.choice::<String>("prefill")?;
     Ok(())
 }

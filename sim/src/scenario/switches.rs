@@ -149,6 +149,7 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
         charge_staging,
         slots,
         copy_order,
+        cross_step_prefetch,
         write_back,
         restore,
         admission,
@@ -177,6 +178,10 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
             ("noise.copy_cv", noise.copy_cv.to_string()),
         ]),
     );
+    // It came later: named only where it is on, so that digests of scenarios written before stay as they were.
+    if *cross_step_prefetch {
+        all.insert("engine.cross_step_prefetch".to_owned(), true.to_string());
+    }
     // The engine reads it, but it is a switch of §4 and stands in that section.
     all.insert("planner.admit_past_paused".to_owned(), admit_past_paused.to_string());
     all

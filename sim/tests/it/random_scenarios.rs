@@ -55,6 +55,7 @@ pub fn draw(seed: u64) -> Scenario {
             charge_staging: random.random(),
             slots: random.random_range(1..4),
             copy_order: one_of(random, &[CopyOrder::ReadyFirst, CopyOrder::InOrder]),
+            cross_step_prefetch: false,
             write_back: one_of(random, &[WriteBack::Free, WriteBack::Link]),
             restore: one_of(random, &[Restore::Blocking, Restore::Lazy]),
             admission: one_of(random, &[Admission::Free, Admission::Reclaimable]),
@@ -70,7 +71,7 @@ pub fn draw(seed: u64) -> Scenario {
     if random.random_bool(0.2) {
         switches.noise = Noise { compute_cv: 0.1, copy_cv: 0.3 };
     }
-    let server = ServerConfig {
+    let mut server = ServerConfig {
         batch_size,
         gpu_blocks: pool as u64 + headroom,
         host_kv: random
@@ -108,6 +109,7 @@ pub fn draw(seed: u64) -> Scenario {
         planner.forecast = Forecast::Pipeline;
         planner.node_cap = 2_000;
     }
+    server.switches.cross_step_prefetch = random.random_bool(0.3);
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }

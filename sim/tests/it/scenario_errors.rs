@@ -181,7 +181,7 @@ fn a_wrong_word_names_the_right_ones() {
             "planner.objective = \"goodput\"",
             "planner.objective: \"goodput\": not supported in this version: expected \"step-time\"",
         ),
-        ("engine.cross_step_prefetch = true", "not supported in this version: expected false"),
+        ("engine.shared_link = true", "not supported in this version: expected false"),
     ];
     for (line, expected) in cases {
         let error = small_and(line).unwrap_err();
