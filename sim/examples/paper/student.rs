@@ -81,8 +81,16 @@ mod tests {
     #[test]
     fn the_quantiles_are_those_of_the_tables() {
         // Abramowitz and Stegun, table 26.10, P = 0.975 one-sided.
-        let table =
-            [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093), (30, 2.042), (120, 1.980)];
+        let table = [
+            (1, 12.706),
+            (2, 4.303),
+            (3, 3.182),
+            (4, 2.776),
+            (9, 2.262),
+            (19, 2.093),
+            (30, 2.042),
+            (120, 1.980),
+        ];
         for (freedom, t) in table {
             assert!((t_of_95_percent(freedom) - t).abs() < 5e-4, "{freedom}: {}", t_of_95_percent(freedom));
         }

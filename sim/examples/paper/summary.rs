@@ -1,0 +1,3 @@
+pub fn markdown(_: &[(super::experiment::Experiment, super::table::Table)]) -> String {
+    String::new()
+}
