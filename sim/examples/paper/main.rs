@@ -8,6 +8,7 @@
 mod claims;
 mod experiment;
 mod figure;
+mod reasons;
 mod run;
 mod scores;
 mod student;
