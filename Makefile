@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots paper determinism shared gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ determinism: ## the demo from debug and release builds, on one thread and many: 
 shared: release ## tests and runs on the real traces of ../shared/traces; fails without that folder
 	ORBITFLOW_REQUIRE_SHARED=1 $(CARGO) test --workspace
 	scenarios/shared/run.sh
+
+cluster-test: release ## a sweep as a real Slurm array on this machine, merged = single process (root; installs slurm-wlm)
+	scenarios/cluster/test-slurm.sh
 
 gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
 	gpu-validate/run-on-host.sh --binary $(GPU_VALIDATE) --out out/gpu -- --force

@@ -55,4 +55,8 @@ pub mod scenario;
 
 pub mod runner;
 
+pub mod sweep;
+
+pub mod capacity;
+
 pub mod cli;

@@ -8,7 +8,8 @@ use orbitflow_sim::cost::CostModel;
 use orbitflow_sim::ids::Layer;
 use orbitflow_sim::model::{Distance, LayerSet, ModelSpec, Placement};
 use orbitflow_sim::planner::{
-    DEFAULT_NODE_CAP, Instance, PlanRequest, Scratch, WINDOWS, growth_blocks, search,
+    DEFAULT_NODE_CAP, Instance, PlacementSpace, PlanRequest, Scratch, StepModel, WINDOWS, growth_blocks,
+    search,
 };
 use orbitflow_sim::units::{Bytes, blocks_for_tokens};
 
@@ -87,8 +88,7 @@ fn plan(
 ) -> Option<Vec<LayerSet>> {
     let instance = planner_instance(model, layers, contexts, slots, cost)?;
     let plan = search(&instance, &mut Scratch::default()).ok()?;
-    let sets: Vec<LayerSet> =
-        plan.distances.iter().map(|&distance| Placement::at(distance, layers).offloaded).collect();
+    let sets: Vec<LayerSet> = plan.placements.iter().map(|placement| placement.offloaded).collect();
     sets.iter().any(|set| !set.is_empty()).then_some(sets)
 }
 
@@ -131,6 +131,8 @@ pub(super) fn planner_instance(
         // No load exceeds one per request.
         failure_budget: contexts.len() as f64,
         window,
+        space: PlacementSpace::Distance,
+        model: StepModel::Prefix,
         uniform: false,
         staging_slots: u64::from(slots),
         node_cap: DEFAULT_NODE_CAP,
@@ -183,7 +185,8 @@ mod tests {
         // 2000 tokens are 125 blocks, 2 more within 32 tokens; 160: 10 and 2; 800: 50 and 2. 8 layers.
         let resident = 8 * (127 + 12 + 12 + 52);
         assert!(resident > instance.capacity, "nothing forces a choice");
-        let offloaded: u64 = plan.distances.iter().map(|d| u64::from(d.offloaded(8))).sum();
+        let offloaded: u64 =
+            plan.placements.iter().map(|placement| u64::from(placement.offloaded.len())).sum();
         assert!((1..16).contains(&offloaded), "some, but not the most that could be: {offloaded}");
     }
 

@@ -195,7 +195,7 @@ pub fn in_order(table: &Table, cell: usize, methods: &[&str], metric: Metric) ->
 /// Cells in which some fixed rule is no worse than OrbitFlow in the mean, on TBT in the paper's scoring and on TPOT, and
 /// all cells.
 pub fn simple_is_no_worse(table: &Table, semantics: &str) -> (usize, usize) {
-    let mean = |cell, policy, metric| table.mean(cell, policy, metric).map(|interval| interval.mean);
+    let mean = |cell, policy: &str, metric| table.mean(cell, policy, metric).map(|interval| interval.mean);
     let no_worse = |cell: usize, simple: &str| {
         [Metric::TbtPaper, Metric::TpotStep].into_iter().all(|metric| {
             mean(cell, simple, metric) >= mean(cell, "orbitflow", metric)

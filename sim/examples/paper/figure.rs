@@ -248,7 +248,7 @@ fn draw_line(canvas: &mut Canvas<'_>, panel: &Panel, means: &[(f64, Interval)], 
     // Solid: the dashes of so many panels would make the file several times as large.
     canvas.path(&places, style.color, style.width);
     for ((x, mean), place) in means.iter().zip(&places) {
-        draw_whisker(canvas, panel, *x, *mean, style.color, 2.5);
+        draw_whisker(canvas, panel, *x, *mean, style.color, 0.0);
         style.draw_marker(canvas, *place);
     }
 }
@@ -264,7 +264,7 @@ fn draw_whisker(canvas: &mut Canvas<'_>, panel: &Panel, x: f64, mean: Interval, 
     if mean.half.is_finite() {
         let (x, low, high) = (panel.x_at(x), panel.y_at(mean.low()), panel.y_at(mean.high()));
         canvas.path(&[(x, low), (x, high)], color, 1.25);
-        for y in [low, high] {
+        for y in [low, high].into_iter().filter(|_| cap > 0.0) {
             canvas.path(&[(x - cap, y), (x + cap, y)], color, 1.25);
         }
     }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use orbitflow_sim::scenario::{Grid, GridPoint};
+use orbitflow_sim::scenario::GridPoint;
 
 use experiment::{EXPERIMENTS, Experiment};
 use run::Store;
@@ -49,39 +49,47 @@ fn main() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
     let store = Store::open(&arguments.cache, &program)?;
-    let tables = tables(&arguments, &store)?;
+    let files = files(&tables(&arguments, &store)?)?;
     std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
-    for (experiment, table) in &tables {
+    files.iter().try_for_each(|(name, text)| write(&arguments.out, name, text))
+}
+
+/// Every file by name.
+fn files(tables: &[(Experiment, Table)]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for (experiment, table) in tables {
         let svg = figure::draw(experiment, table).map_err(anyhow::Error::msg)?;
-        write(&arguments.out, &format!("{}.svg", experiment.name), &svg)?;
-        write(&arguments.out, &format!("{}.csv", experiment.name), &table.csv())?;
+        files.push((format!("{}.svg", experiment.name), svg));
+        files.push((format!("{}.csv", experiment.name), table.csv()));
     }
-    write(&arguments.out, "summary.md", &summary::markdown(&tables))
+    files.push(("summary.md".to_owned(), summary::markdown(tables)));
+    Ok(files)
 }
 
 /// Every experiment with its scores.
 fn tables(arguments: &Arguments, store: &Store) -> anyhow::Result<Vec<(Experiment, Table)>> {
-    let grids: Vec<Grid> = EXPERIMENTS
-        .iter()
-        .map(|experiment| experiment.grid(&arguments.scenarios, &arguments.overrides))
-        .collect::<Result<_, _>>()?;
-    let points: Vec<&GridPoint> = grids.iter().flat_map(|grid| &grid.points).collect();
+    let mut points: Vec<GridPoint> = Vec::new();
+    let mut owners: Vec<Experiment> = Vec::new();
+    for experiment in EXPERIMENTS {
+        let grid = experiment.grid(&arguments.scenarios, &arguments.overrides)?;
+        points.extend(grid.points());
+        owners.resize(points.len(), experiment);
+    }
     let bar = progress(points.len() as u64);
-    let mut scores = run::all(&points, store, &|| bar.inc(1))?.into_iter();
+    let scores = run::all(&points, store, &|| bar.inc(1))?;
     bar.finish_and_clear();
-    let table = |(experiment, grid): (Experiment, &Grid)| {
-        let samples = grid.points.iter().zip(scores.by_ref()).flat_map(|(point, scores)| {
-            let sample = move |score| Sample {
-                semantics: point.scenario.semantics.name().to_owned(),
-                place: experiment.place(point),
-                seed: point.scenario.seed.to_string(),
-                score,
-            };
-            scores.into_iter().map(sample)
-        });
-        (experiment, Table::new(samples.collect()))
-    };
-    Ok(EXPERIMENTS.into_iter().zip(&grids).map(table).collect())
+    let mut samples: Vec<Vec<Sample>> = EXPERIMENTS.iter().map(|_| Vec::new()).collect();
+    for ((experiment, point), scores) in owners.iter().zip(&points).zip(scores) {
+        let own = EXPERIMENTS.iter().position(|other| other.name == experiment.name);
+        let own = &mut samples[own.expect("Invariant: every point is of an experiment")];
+        own.extend(scores.into_iter().map(|score| Sample {
+            semantics: point.scenario.semantics.name().to_owned(),
+            place: experiment.place(point),
+            seed: point.scenario.seed.to_string(),
+            score,
+        }));
+    }
+    Ok(EXPERIMENTS.into_iter().zip(samples.into_iter().map(Table::new)).collect())
 }
 
 /// A bar with rate and time left; silent unless stderr is a terminal.
@@ -105,4 +113,38 @@ fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     let mut readable = std::fs::metadata(&path)?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut readable, 0o644);
     std::fs::set_permissions(&path, readable).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every experiment with traces of four short requests and one seed, on so many threads.
+    fn tiny_files(threads: usize) -> Vec<(String, String)> {
+        let cache = tempfile::tempdir().unwrap();
+        let overrides = ["trace.draw.requests=4", "trace.draw.length_scale=0.05", "seed=7"];
+        let arguments = Arguments {
+            out: PathBuf::new(),
+            scenarios: Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/paper"),
+            cache: cache.path().to_owned(),
+            overrides: overrides.map(str::to_owned).to_vec(),
+        };
+        let store = Store::open(&arguments.cache, b"test").unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| files(&tables(&arguments, &store).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn one_thread_and_two_write_the_same_bytes_and_every_claim_has_its_row() {
+        let files = tiny_files(1);
+        // Nine figures with their numbers, and the summary.
+        assert_eq!(files.len(), 19);
+        assert!(files == tiny_files(2), "threads change nothing");
+        let summary = &files[18].1;
+        // 5 claims against 2 sets of baselines under 2 semantics; 2 of masking; 2 scorings of 2 scales under 2 semantics; 2 of
+        // victims; 6 experiments under 2 semantics; 1 of overhead.
+        let claims = summary.split("Verdicts by rule").next().unwrap();
+        let rows = claims.lines().filter(|line| line.starts_with("| ")).count() - 1;
+        assert_eq!(rows, 20 + 2 + 8 + 2 + 12 + 1, "{claims}");
+    }
 }

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::limits::within_213_days;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::table::{Cell, Table};
 use super::{Format, OrInput};
-use crate::runner::{self, Prepared};
+use crate::runner::{self, Prepared, within_213_days};
+use crate::scenario::GridPoint;
 
 /// Run every policy twice under all laws, at every point of a grid; name the first event that differs. Exit code 1 if anything is wrong.
 #[derive(clap::Args)]
@@ -26,16 +26,14 @@ pub struct Args {
 /// Wrong input; a broken law; two runs that differ.
 pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     let grid = args.scenario.load_grid()?;
-    let prepared: Vec<Prepared> = grid
-        .points
-        .iter()
-        .map(|point| runner::prepare(&point.scenario))
-        .collect::<Result<_, _>>()
-        .or_input()?;
+    let points: Vec<GridPoint> = grid.points().collect();
+    let prepared: Result<Vec<Prepared>, _> =
+        points.iter().map(|point| runner::prepare(&point.scenario)).collect();
+    let prepared = prepared.or_input()?;
     let runs = prepared.iter().map(runner::check_runs).sum();
     let bar = Progress::new("checking", "runs", runs, quiet);
     let mut checked = Vec::new();
-    for (point, prepared) in grid.points.iter().zip(&prepared) {
+    for (point, prepared) in points.iter().zip(&prepared) {
         let of_point = within_213_days(|| runner::check(prepared, Some(&|runs| bar.add(runs))))?;
         checked.extend(of_point.into_iter().map(|one| (point.name.as_str(), one)));
     }

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::interrupt::{self, RemoveOnInterrupt};
-use super::limits::within_213_days;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Format, OrInput};
 use crate::plot;
 use crate::policy::registry;
 use crate::report::{self, OutputDir};
-use crate::runner::{self, Comparison, Contender, Options, Prepared};
+use crate::runner::{self, Comparison, Contender, Options, Prepared, within_213_days};
 use crate::scenario::did_you_mean;
 
 /// Every policy of the scenario on the same trace and seed: a table, and files and plots under DIR.
@@ -189,5 +188,5 @@ fn with_progress(
     let report = |ended| bar.add(ended);
     let options = Options { progress: Some(&report), ..options };
     let threads = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from)).build()?;
-    within_213_days(|| threads.install(|| runner::compare(prepared, contenders, options)))
+    Ok(within_213_days(|| threads.install(|| runner::compare(prepared, contenders, options)))?)
 }

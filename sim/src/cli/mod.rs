@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod capacity;
 mod check;
 mod compare;
 mod completions;
 mod init;
 mod interrupt;
 mod json_input;
-mod limits;
 mod list;
 mod plan;
 mod plot;
@@ -19,6 +19,7 @@ mod progress;
 mod scenario_args;
 mod schema;
 mod step;
+mod sweep;
 mod table;
 mod trace;
 
@@ -67,6 +68,9 @@ enum Command {
     Run(compare::RunArgs),
     Compare(compare::Args),
     Check(check::Args),
+    Sweep(sweep::Args),
+    Merge(sweep::MergeArgs),
+    Capacity(capacity::Args),
     Plan(plan::Args),
     Plot(plot::Args),
     Step(step::Args),
@@ -95,6 +99,9 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         Command::Run(args) => compare::run_one(args, cli.quiet),
         Command::Compare(args) => compare::run(args, cli.quiet),
         Command::Check(args) => check::run(args, cli.quiet),
+        Command::Sweep(args) => sweep::run(args, cli.quiet),
+        Command::Merge(args) => sweep::run_merge(args, cli.quiet),
+        Command::Capacity(args) => capacity::run(args, cli.quiet),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),

@@ -9,11 +9,15 @@ use serde::Serialize;
 use super::{Format, OrInput, json_input};
 use crate::ids::Layer;
 use crate::model::{Distance, Placement};
+use crate::pipeline::CopyOrder;
 use crate::planner::instance::InstanceFile;
 use crate::planner::milp::{self, Model, Ties};
-use crate::planner::{Infeasible, Instance, NoPlan, Plan, Scratch, binding_layer, search};
+use crate::planner::{
+    Forecast, Infeasible, Instance, NoPlan, PlacementSpace, Plan, Scratch, StepModel, binding_layer,
+    forecast, search,
+};
 
-/// One placement decision: distances, forecast, every constraint's use, the gap.
+/// One placement decision: distances (or layers), forecast, every constraint's use, the gap.
 ///
 /// No placement being feasible is an answer too: exit code 0.
 #[derive(clap::Args)]
@@ -53,12 +57,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::try_from(&file)
         .map_err(|bad| anyhow::anyhow!("{}: {bad}", json_input::name(&args.instance)))
         .or_input()?;
-    let model = Model::new(&instance);
+    if args.solver == Solver::Milp && instance.model != StepModel::Prefix {
+        anyhow::bail!(super::InputError(anyhow::Error::new(milp::MilpError::NotLinear)));
+    }
+    let model = (instance.model == StepModel::Prefix).then(|| Model::new(&instance));
     let answer = match args.solver {
         Solver::Search => search(&instance, &mut Scratch::default()),
         Solver::Milp => milp::solve(&instance, Ties::Resolved)?,
     };
-    let report = Report::new(&instance, &answer, args.solver, &model);
+    let report = Report::new(&instance, &answer, args.solver, model.as_ref());
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => {
@@ -72,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Format::Table => {
-            if args.show_model {
+            if let Some(model) = model.filter(|_| args.show_model) {
                 writeln!(out, "{model}")?;
             }
             report.write_table(&mut out, &instance, &answer)?;
@@ -88,6 +95,15 @@ struct Report {
     feasible: bool,
     reason: Option<Infeasible>,
     forecast_s: Option<f64>,
+    /// Which model of a step the forecast is by; absent: the prefix forecast.
+    #[serde(skip_serializing_if = "is_default")]
+    forecast: Forecast,
+    /// The prefix forecast of the same placement, where the forecast is the pipeline's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_forecast_s: Option<f64>,
+    /// What was chosen per request; absent: a distance.
+    #[serde(skip_serializing_if = "is_default")]
+    placement_space: PlacementSpace,
     t_max_s: Option<f64>,
     placements: Vec<PlacementRow>,
     memory: Memory,
@@ -98,7 +114,7 @@ struct Report {
 #[derive(Serialize)]
 struct PlacementRow {
     request: String,
-    /// `null`: resident.
+    /// `null`: resident, or no distance has these layers.
     distance: Option<u32>,
     offloaded_layers: Vec<u32>,
 }
@@ -122,23 +138,32 @@ struct SolverReport {
     gap: Option<f64>,
     /// `null`: the solver does not say.
     nodes: Option<u64>,
-    variables: usize,
-    constraints: usize,
+    /// Of the mixed-integer program; `null`: the pipeline forecast is none.
+    variables: Option<usize>,
+    constraints: Option<usize>,
 }
 
 impl Report {
-    fn new(instance: &Instance, answer: &Result<Plan, NoPlan>, solver: Solver, model: &Model) -> Self {
+    fn new(
+        instance: &Instance,
+        answer: &Result<Plan, NoPlan>,
+        solver: Solver,
+        model: Option<&Model>,
+    ) -> Self {
         let plan = answer.as_ref().ok();
         let none = answer.as_ref().err();
         let nodes = plan.map_or_else(|| none.map(|none| none.nodes), |plan| Some(plan.nodes));
         let placements = plan.map_or_else(Vec::new, |plan| {
-            let requests = instance.requests.iter().zip(&plan.distances);
-            requests.map(|(asked, &distance)| placement(&asked.id, distance, instance.layers)).collect()
+            let requests = instance.requests.iter().zip(&plan.placements);
+            requests.map(|(asked, &at)| PlacementRow::new(&asked.id, at, instance.layers)).collect()
         });
         Report {
             feasible: plan.is_some(),
             reason: none.map(|none| none.reason),
             forecast_s: plan.map(|plan| plan.forecast_s),
+            forecast: forecast_of(instance),
+            prefix_forecast_s: plan.and_then(|plan| prefix_beside(instance, plan)),
+            placement_space: instance.space,
             t_max_s: plan.map_or_else(|| none.and_then(|none| none.t_max_s), |plan| plan.t_max_s),
             placements,
             memory: Memory { used: plan.map(|plan| plan.memory_used), capacity: instance.capacity },
@@ -151,8 +176,8 @@ impl Report {
                 optimal: plan.map_or(none.is_some_and(|none| !none.node_cap_hit), |plan| plan.optimal),
                 gap: plan.map(|plan| plan.gap),
                 nodes: nodes.filter(|_| solver == Solver::Search),
-                variables: model.columns.len(),
-                constraints: model.rows.len(),
+                variables: model.map(|model| model.columns.len()),
+                constraints: model.map(|model| model.rows.len()),
             },
         }
     }
@@ -192,25 +217,26 @@ impl Report {
             self.slo_load.budget
         )?;
         if let Ok(plan) = answer {
-            let binding = match binding_layer(instance, &plan.distances) {
-                Some(Layer(layer)) => format!("waiting for the copies of layers 1 to {layer} decides it"),
-                None => "computing decides it, every copy is hidden".to_owned(),
+            let binding = match (binding_layer(instance, &plan.placements), &instance.model) {
+                (_, StepModel::Pipeline { slots, order }) => simulated(instance, plan, *slots, *order),
+                (Some(Layer(layer)), _) => {
+                    format!("waiting for the copies of layers 1 to {layer} decides it")
+                }
+                (None, _) => "computing decides it, every copy is hidden".to_owned(),
             };
             writeln!(out, "{:<12}{:>22}  {binding}", "step time", milliseconds(plan.forecast_s))?;
         }
         let solver = &self.solver;
         let proof = match (solver.optimal, solver.gap) {
             (true, _) => "proven".to_owned(),
-            (false, Some(gap)) => format!("node cap hit, gap {:.4} %", 100.0 * gap),
-            (false, None) => "node cap hit".to_owned(),
+            (false, Some(gap)) => format!("{}, gap {:.4} %", unproven(instance), 100.0 * gap),
+            (false, None) => unproven(instance).to_owned(),
         };
         let nodes = solver.nodes.map_or(String::new(), |nodes| format!(", {nodes} nodes"));
-        let size = format!("{} variables, {} rows", solver.variables, solver.constraints);
-        writeln!(
-            out,
-            "{:<12}{:>22}  {proof}{nodes}; as a mixed-integer program {size}",
-            "solver", solver.name
-        )
+        let size = solver.variables.zip(solver.constraints).map_or(String::new(), |(variables, rows)| {
+            format!("; as a mixed-integer program {variables} variables, {rows} rows")
+        });
+        writeln!(out, "{:<12}{:>22}  {proof}{nodes}{size}", "solver", solver.name)
     }
 
     fn write_placements(
@@ -245,8 +271,23 @@ impl Report {
 }
 
 impl PlacementRow {
+    fn new(request: &str, placement: Placement, layers: u32) -> Self {
+        PlacementRow {
+            request: request.to_owned(),
+            distance: match placement.distance(layers) {
+                Some(Distance::At(distance)) => Some(distance),
+                Some(Distance::Resident) | None => None,
+            },
+            offloaded_layers: placement.offloaded.iter().map(|layer| layer.0).collect(),
+        }
+    }
+
     fn distance(&self) -> String {
-        self.distance.map_or("resident".to_owned(), |distance| distance.to_string())
+        match self.distance {
+            Some(distance) => distance.to_string(),
+            None if self.offloaded_layers.is_empty() => "resident".to_owned(),
+            None => "none".to_owned(),
+        }
     }
 
     fn layers(&self) -> String {
@@ -254,14 +295,38 @@ impl PlacementRow {
     }
 }
 
-fn placement(request: &str, distance: Distance, layers: u32) -> PlacementRow {
-    PlacementRow {
-        request: request.to_owned(),
-        distance: match distance {
-            Distance::Resident => None,
-            Distance::At(distance) => Some(distance),
-        },
-        offloaded_layers: Placement::at(distance, layers).offloaded.iter().map(|layer| layer.0).collect(),
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn forecast_of(instance: &Instance) -> Forecast {
+    match instance.model {
+        StepModel::Prefix => Forecast::Prefix,
+        StepModel::Pipeline { .. } => Forecast::Pipeline,
+    }
+}
+
+/// The prefix forecast of `plan`, if its own is another one.
+fn prefix_beside(instance: &Instance, plan: &Plan) -> Option<f64> {
+    let prefix = || Instance { model: StepModel::Prefix, ..instance.clone() };
+    (instance.model != StepModel::Prefix).then(|| forecast(&prefix(), &plan.placements))
+}
+
+/// What the step time of a simulated step is from.
+fn simulated(instance: &Instance, plan: &Plan, slots: u32, order: CopyOrder) -> String {
+    let order = match order {
+        CopyOrder::ReadyFirst => "ready-first",
+        CopyOrder::InOrder => "in-order",
+    };
+    let prefix = prefix_beside(instance, plan).map_or(String::new(), milliseconds);
+    format!("simulated (slots {slots}, copies {order}); the prefix forecast is {prefix}")
+}
+
+/// Why a plan is not proven to be the best.
+fn unproven(instance: &Instance) -> &'static str {
+    match (instance.space, instance.model) {
+        (PlacementSpace::Layers, StepModel::Pipeline { .. }) => "best found by local search",
+        _ => "node cap hit",
     }
 }
 

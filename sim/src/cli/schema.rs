@@ -3,11 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
-use super::OrInput;
 use crate::cost::HardwareProfile;
 use crate::report::rows::Results;
 use crate::scenario;
@@ -31,26 +29,21 @@ enum Subject {
     Trace,
     /// A hardware profile
     Profile,
-    /// A sweep: not in this version
+    /// A scenario with `[axes]` (TOML)
     Sweep,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// A file that this version does not have; output that cannot be written.
+/// Output that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let schema: Value = match args.what {
         Subject::Scenario => scenario::json_schema(),
         Subject::Results => schema_for!(Results).into(),
         Subject::Trace => schema_for!(TraceLine).into(),
         Subject::Profile => schema_for!(HardwareProfile).into(),
-        Subject::Sweep => {
-            return Err(anyhow!(
-                "schema: sweep: not supported in this version: expected scenario, results, trace or profile"
-            ))
-            .or_input();
-        }
+        Subject::Sweep => scenario::sweep_json_schema(),
     };
     let mut text = serde_json::to_string_pretty(&schema)?;
     text.push('\n');

@@ -17,6 +17,8 @@ pub enum Cell {
     Count(u64),
     /// A number, to the right; people see it with so many digits behind the point, programs see all of it.
     Number(f64, usize),
+    /// There is none: a dash for people, null or nothing for programs.
+    Empty,
 }
 
 impl From<&str> for Cell {
@@ -49,6 +51,7 @@ impl Cell {
             Cell::Text(text) => text.clone(),
             Cell::Count(count) => count.to_string(),
             Cell::Number(number, digits) => format!("{number:.digits$}"),
+            Cell::Empty => "–".to_owned(),
         }
     }
 
@@ -57,12 +60,14 @@ impl Cell {
             Cell::Text(text) => Value::from(text.as_str()),
             Cell::Count(count) => Value::from(*count),
             Cell::Number(number, _) => Value::from(*number),
+            Cell::Empty => Value::Null,
         }
     }
 
     fn for_spreadsheets(&self) -> String {
         match self {
             Cell::Number(number, _) => number.to_string(),
+            Cell::Empty => String::new(),
             cell => cell.for_people(),
         }
     }

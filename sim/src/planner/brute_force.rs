@@ -1,41 +1,74 @@
 //! The slow twin: every placement of a small instance, compared by the order of design §4.2 as it is written.
 //!
-//! Shares with the other solvers only the forecast and the definition of memory. For tests.
+//! Shares with the other solvers only the forecasts and the definition of memory. For tests.
 
-use super::problem::{Problem, whole_ns};
+use super::problem::{Problem, changed_layers, copied_blocks, freed_by, whole_ns};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, Plan};
+use super::{Infeasible, Instance, NoPlan, PipelineForecast, PlacementSpace, Plan, StepModel};
+use crate::ids::Layer;
+use crate::model::LayerSet;
 
-/// The best placement of `instance`, by looking at all `candidates^requests` of them (or `candidates`, if uniform).
+/// What two placements are compared by: whole nanoseconds, copied blocks, changed layers, offload counts, layers.
+type Key = (u64, u64, u64, Vec<u32>, Vec<LayerSet>);
+
+/// The best candidates of `instance`, by looking at all `candidates^requests` placements (or `candidates`, if
+/// uniform). In the space `layers` the candidates are the tails.
 ///
 /// # Errors
 /// As [`search`](super::search()).
 pub fn solve(instance: &Instance) -> Result<Plan, NoPlan> {
-    let shape = Shape::new(instance.layers);
-    let problem = Problem::new(instance, &shape);
+    let shape = Shape::new(instance.layers, instance.space);
+    best_of(&Problem::new(instance, &shape), &shape.offloaded)
+}
+
+/// The best layers of `instance`, by looking at every choice of at most `floor(L/2)` of them, whatever its space is.
+///
+/// # Errors
+/// As [`search`](super::search()).
+pub fn solve_any_layers(instance: &Instance) -> Result<Plan, NoPlan> {
+    let shape = Shape::new(instance.layers, PlacementSpace::Layers);
+    let sets: Vec<LayerSet> = (0u64..1 << instance.layers)
+        .map(|bits| Layer::all(instance.layers).filter(|layer| bits >> layer.index() & 1 == 1).collect())
+        .filter(|set: &LayerSet| set.len() <= instance.layers / 2)
+        .collect();
+    best_of(&Problem::new(instance, &shape), &sets)
+}
+
+fn best_of(problem: &Problem<'_>, sets: &[LayerSet]) -> Result<Plan, NoPlan> {
+    let instance = problem.instance;
+    let mut pipeline = match instance.model {
+        StepModel::Prefix => None,
+        StepModel::Pipeline { slots, order } => Some(PipelineForecast::of(instance, slots, order)),
+    };
     let mut reason = Infeasible::Memory;
-    let mut best: Option<((u64, u64, u64), Vec<usize>)> = None;
+    let mut best: Option<(Key, f64)> = None;
     let mut nodes = 0;
-    // vectors ascend lexicographically, so the first of equals stays
     let mut choice = vec![0; instance.requests.len()];
     loop {
         nodes += 1;
-        if problem.freed_blocks(&choice) >= problem.need {
+        let chosen: Vec<LayerSet> = choice.iter().map(|&index| sets[index]).collect();
+        let requests = instance.requests.iter().zip(&chosen);
+        let freed: i64 = requests.map(|(request, &set)| freed_by(instance, request, set)).sum();
+        if freed >= problem.need {
             reason = Infeasible::Slo;
-            let forecast_ns = problem.forecast_ns(&choice);
-            let key =
-                (whole_ns(forecast_ns), problem.copied_blocks(&choice), problem.changed_layers(&choice));
-            if forecast_ns <= problem.t_max_ns() && best.as_ref().is_none_or(|(least, _)| key < *least) {
-                best = Some((key, choice.clone()));
+            let step_ns = match &mut pipeline {
+                None => super::problem::prefix_ns(instance, &chosen),
+                Some(pipeline) => pipeline.step_ns(&chosen),
+            };
+            let (copied, changed) = (copied_blocks(instance, &chosen), changed_layers(instance, &chosen));
+            let counts = chosen.iter().map(|set| set.len()).collect();
+            let key = (whole_ns(step_ns), copied, changed, counts, chosen);
+            if step_ns <= problem.t_max_ns() && best.as_ref().is_none_or(|(least, _)| key < *least) {
+                best = Some((key, step_ns));
             }
         }
-        if !advance(&mut choice, shape.candidates(), instance.uniform) {
+        if !advance(&mut choice, sets.len(), instance.uniform) {
             break;
         }
     }
     match best {
-        Some((_, choice)) => Ok(Plan::new(&problem, &choice, nodes)),
-        None => Err(NoPlan::new(&problem, reason, nodes)),
+        Some(((.., chosen), step_ns)) => Ok(Plan::of(problem, &chosen, step_ns, nodes)),
+        None => Err(NoPlan::new(problem, reason, nodes)),
     }
 }
 

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_NODE_CAP, Instance, PlanRequest};
+use super::{DEFAULT_NODE_CAP, Forecast, Instance, PlacementSpace, PlanRequest, StepModel};
 use crate::ids::Layer;
 use crate::model::LayerSet;
+use crate::pipeline::CopyOrder;
 
 /// What stands in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,9 +29,21 @@ pub struct InstanceFile {
     pub window: u64,
     /// The batch, in admission order.
     pub requests: Vec<RequestFile>,
-    /// One common distance for all.
+    /// One common distance, or set of layers, for all.
     #[serde(default)]
     pub uniform: bool,
+    /// What is chosen per request.
+    #[serde(default)]
+    pub placement_space: PlacementSpace,
+    /// The model of a step.
+    #[serde(default)]
+    pub forecast: Forecast,
+    /// Staging slots per request, 1 to 128: what the pipeline forecast reckons with.
+    #[serde(default = "one")]
+    pub slots: u32,
+    /// Which copy goes first in the pipeline forecast.
+    #[serde(default)]
+    pub copy_order: CopyOrder,
     /// Blocks per resident layer that the window adds to every request.
     #[serde(default)]
     pub growth_blocks: u64,
@@ -98,6 +111,7 @@ impl TryFrom<&InstanceFile> for Instance {
         number("failure_budget", file.failure_budget, 0.0, 1e6)?;
         whole("window", file.window, 1, MOST_BLOCKS)?;
         whole("growth_blocks", file.growth_blocks, 0, MOST_BLOCKS)?;
+        whole("slots", u64::from(file.slots), 1, u64::from(Layer::MAX))?;
         whole("staging_slots", file.staging_slots, 0, u64::from(Layer::MAX))?;
         if !(1..=MOST_REQUESTS as usize).contains(&file.requests.len()) {
             let expected = format!("1 to {MOST_REQUESTS} requests");
@@ -126,6 +140,8 @@ impl TryFrom<&InstanceFile> for Instance {
             capacity: file.capacity_layer_blocks,
             failure_budget: file.failure_budget,
             window: file.window,
+            space: file.placement_space,
+            model: StepModel::of(file.forecast, file.slots, file.copy_order),
             uniform: file.uniform,
             staging_slots: file.staging_slots,
             node_cap: DEFAULT_NODE_CAP,
@@ -152,6 +168,10 @@ impl RequestFile {
             resident_layers,
         })
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn layer_set(path: &str, layers: &[u32], most: u32) -> Result<LayerSet, BadValue> {

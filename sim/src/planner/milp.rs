@@ -14,12 +14,20 @@ use good_lp::{Expression, ResolutionError, Solution, SolverModel, Variable, vari
 
 use super::problem::{Problem, whole_ns};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, Plan};
+use super::{Infeasible, Instance, NoPlan, Plan, StepModel};
 
-/// The solver broke down; a feasible program is never left unsolved otherwise.
+/// Why there is no answer; a feasible program is never left unsolved otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the MILP solver failed: {0}; hint: the exact search (`--solver search`) does not depend on it")]
-pub struct MilpError(String);
+pub enum MilpError {
+    /// The solver broke down.
+    #[error("the MILP solver failed: {0}; hint: the exact search (`--solver search`) does not depend on it")]
+    Failed(String),
+    /// The forecast is the pipeline's.
+    #[error(
+        "`forecast`: \"pipeline\": the MILP solver expected \"prefix\", the one that is linear; hint: `--solver search` plans by both"
+    )]
+    NotLinear,
+}
 
 /// How far ties are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +41,7 @@ pub enum Ties {
 /// A variable of a [`Model`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// Name in listings: `t`, `copies`, or `REQUEST@DISTANCE`.
+    /// Name in listings: `t`, `copies`, `REQUEST@DISTANCE`, or `REQUEST@last COUNT`.
     pub name: String,
     /// Whether it is 0 or 1; otherwise it is any number ≥ 0.
     pub binary: bool,
@@ -75,9 +83,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// The program that minimises the forecast of `instance`.
+    /// The program that minimises the prefix forecast of `instance`.
     pub fn new(instance: &Instance) -> Self {
-        Model::of(&Problem::new(instance, &Shape::new(instance.layers)))
+        Model::of(&Problem::new(instance, &Shape::new(instance.layers, instance.space)))
     }
 
     fn of(problem: &Problem<'_>) -> Self {
@@ -87,8 +95,8 @@ impl Model {
             Model { columns: Vec::new(), rows: Vec::new(), requests: problem.requests(), candidates };
         model.columns.push(Column { name: "t".to_owned(), binary: false });
         for request in &instance.requests {
-            for distance in &problem.shape.distances {
-                let name = format!("{}@{distance}", request.id);
+            for candidate in 0..candidates {
+                let name = format!("{}@{}", request.id, problem.shape.name(candidate));
                 model.columns.push(Column { name, binary: true });
             }
         }
@@ -193,7 +201,7 @@ impl Model {
         match program.solve() {
             Ok(solution) => Ok(Some(self.choice(|column| solution.value(columns[column])))),
             Err(ResolutionError::Infeasible) => Ok(None),
-            Err(error) => Err(MilpError(error.to_string())),
+            Err(error) => Err(MilpError::Failed(error.to_string())),
         }
     }
 
@@ -243,7 +251,10 @@ impl fmt::Display for Model {
 /// # Errors
 /// The outer one if the solver breaks down, the inner one if there is no plan.
 pub fn solve(instance: &Instance, ties: Ties) -> Result<Result<Plan, NoPlan>, MilpError> {
-    let shape = Shape::new(instance.layers);
+    if instance.model != StepModel::Prefix {
+        return Err(MilpError::NotLinear);
+    }
+    let shape = Shape::new(instance.layers, instance.space);
     let problem = Problem::new(instance, &shape);
     let model = Model::of(&problem);
     let Some(mut choice) = model.minimise(&[(0, 1.0)])? else {

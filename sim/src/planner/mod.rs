@@ -1,8 +1,12 @@
-//! One placement decision: a distance per request that minimises the forecast step time (design §4.2).
+//! One placement decision: offloaded layers per request that minimise the forecast step time (design §4.2).
 //!
 //! [`Instance`] is the problem, [`Plan`] the unique answer. Two solvers: `search`, our own exact search that the
 //! engine uses, and `milp`, the reference in good_lp; `brute_force` is the slow twin of both for small instances.
 //! Knows nothing about engines, policies or time passing.
+//!
+//! Two switches say what is chosen ([`PlacementSpace`]: a candidate distance, or any layers) and by which model of a
+//! step ([`StepModel`]: the prefix forecast, or the simulated step). All four problems share memory, SLO budget and ties;
+//! only any layers under the simulated step are not solved exactly once they are many ([`layers`]).
 //!
 //! The problem: `min t` over one candidate distance per request, where
 //! `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail (+ intercept if anything is copied)` is the published
@@ -16,24 +20,27 @@
 pub mod brute_force;
 mod budget;
 pub mod instance;
+pub mod layers;
 pub mod milp;
 mod problem;
 pub mod samples;
 mod search;
 mod shape;
 mod solver_time;
+mod step_model;
 mod switches;
 mod window;
 
 pub use budget::{Promise, slo_load, t_max};
-pub use problem::{binding_layer, forecast};
+pub use problem::{binding_layer, forecast, memory_used};
 pub use search::{Scratch, search};
 pub use solver_time::solver_time;
-pub use switches::{PlannerSwitches, Victim};
+pub use step_model::{PipelineForecast, StepModel};
+pub use switches::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 pub use window::{DEFAULT_FAILURE_BUDGET, WINDOWS, growth_blocks, placement_capacity, widest_window};
 
 use self::problem::Problem;
-use crate::model::{Distance, LayerSet};
+use crate::model::{LayerSet, Placement};
 
 /// Nodes that one search may visit, unless asked otherwise.
 pub const DEFAULT_NODE_CAP: u64 = 50_000;
@@ -76,7 +83,11 @@ pub struct Instance {
     pub failure_budget: f64,
     /// Steps the plan is made for, W.
     pub window: u64,
-    /// One common distance for all.
+    /// What is chosen per request.
+    pub space: PlacementSpace,
+    /// The model of a step.
+    pub model: StepModel,
+    /// One common distance, or set of layers, for all.
     pub uniform: bool,
     /// Staging slots charged to each request with an offloaded layer, each `blocks` layer-blocks; 0: not charged.
     pub staging_slots: u64,
@@ -99,8 +110,8 @@ pub enum Infeasible {
 /// The answer to an [`Instance`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// One distance per request, in instance order.
-    pub distances: Vec<Distance>,
+    /// One placement per request, in instance order.
+    pub placements: Vec<Placement>,
     /// Forecast step time, seconds.
     pub forecast_s: f64,
     /// Longest step time within the SLO budget, seconds; `None`: any.
@@ -113,7 +124,8 @@ pub struct Plan {
     pub copied_blocks: u64,
     /// (Request, layer) pairs that change against `resident_layers`.
     pub changed_layers: u64,
-    /// Whether this is proven to be the answer, ties included; false only if the node cap was hit.
+    /// Whether this is proven to be the answer, ties included; false if the node cap was hit. Any layers under the
+    /// simulated step: also true where only the step time is proven, and false where neither is ([`layers`]).
     pub optimal: bool,
     /// How much shorter, as a share of the forecast, another placement's forecast may be; 0 if proven.
     pub gap: f64,
@@ -135,19 +147,25 @@ pub struct NoPlan {
 }
 
 impl Plan {
-    /// The plan that chooses these candidates, taken as optimal.
+    /// The plan that chooses these candidates by the prefix forecast, taken as optimal.
     fn new(problem: &Problem<'_>, choice: &[usize], nodes: u64) -> Self {
-        let forecast_s = problem::seconds(problem.forecast_ns(choice));
+        Plan::of(problem, &problem.shape.sets(choice), problem.forecast_ns(choice), nodes)
+    }
+
+    /// The plan that offloads these layers, whose step is forecast to take `step_ns` nanoseconds, taken as optimal.
+    fn of(problem: &Problem<'_>, sets: &[LayerSet], step_ns: f64, nodes: u64) -> Self {
+        let forecast_s = problem::seconds(step_ns);
         let instance = problem.instance;
         let promises = instance.requests.iter().map(|request| (request.slo_s, request.deposit));
+        let placements: Vec<_> = sets.iter().map(|&offloaded| Placement { offloaded }).collect();
         Plan {
-            distances: choice.iter().map(|&candidate| problem.shape.distances[candidate]).collect(),
             forecast_s,
             t_max_s: problem.t_max_s,
-            memory_used: problem.memory_used(choice),
+            memory_used: memory_used(instance, &placements),
             slo_load: slo_load(promises, instance.window, forecast_s),
-            copied_blocks: problem.copied_blocks(choice),
-            changed_layers: problem.changed_layers(choice),
+            copied_blocks: problem::copied_blocks(instance, sets),
+            changed_layers: problem::changed_layers(instance, sets),
+            placements,
             optimal: true,
             gap: 0.0,
             nodes,

@@ -1,4 +1,4 @@
-//! An [`Instance`] in the terms of its [`Shape`], and the one place where a forecast is computed.
+//! An [`Instance`] in the terms of its [`Shape`], and the one place where a prefix forecast is computed.
 //!
 //! Times are `f64` nanoseconds here. The forecast of a placement is computed from whole numbers of blocks and
 //! copies per layer, so it does not depend on the order in which a search came to the placement; every
@@ -9,9 +9,9 @@
 //! `Σ L·(b + g) − capacity`.
 
 use super::shape::Shape;
-use super::{Instance, budget};
+use super::{Instance, PipelineForecast, PlanRequest, StepModel, budget};
 use crate::ids::Layer;
-use crate::model::{Distance, LayerSet, Placement};
+use crate::model::{LayerSet, Placement};
 
 /// `t ≤ t_max` is taken with this relative tolerance: `t_max` comes out of a division.
 const T_MAX_TOLERANCE: f64 = 1e-12;
@@ -41,21 +41,11 @@ impl<'a> Problem<'a> {
         let mut freed = Vec::with_capacity(instance.requests.len() * candidates);
         let mut changes = Vec::with_capacity(instance.requests.len() * candidates);
         let mut resident = 0;
-        let all = LayerSet::all(instance.layers);
         for request in &instance.requests {
-            let (blocks, growth) = (request.blocks as i64, request.growth_blocks as i64);
-            let staging = instance.staging_slots as i64 * blocks;
-            resident += i64::from(instance.layers) * (blocks + growth);
-            for candidate in 0..candidates {
-                let count = shape.counts[candidate] as i64;
-                freed.push(if count > 0 { count * (blocks + growth) - staging } else { 0 });
-                changes.push(match request.resident_layers {
-                    Some(now) => {
-                        let wanted = all.difference(shape.offloaded[candidate]);
-                        u64::from(wanted.symmetric_difference(now).len())
-                    }
-                    None => 0,
-                });
+            resident += i64::from(instance.layers) * (request.blocks + request.growth_blocks) as i64;
+            for &set in &shape.offloaded {
+                freed.push(freed_by(instance, request, set));
+                changes.push(changed_by(instance, request, set));
             }
         }
         let need = i64::try_from(i128::from(resident) - i128::from(instance.capacity))
@@ -98,10 +88,19 @@ impl<'a> Problem<'a> {
         self.t_max_s.map_or(f64::INFINITY, |t_max| t_max * NANOS_PER_SEC * (1.0 + T_MAX_TOLERANCE))
     }
 
-    /// The forecast of one candidate per request, nanoseconds.
+    /// The prefix forecast of one candidate per request, nanoseconds.
     pub fn forecast_ns(&self, choice: &[usize]) -> f64 {
+        if self.shape.candidates() <= MAX_DISTANCES {
+            self.forecast_of::<MAX_DISTANCES>(choice)
+        } else {
+            self.forecast_of::<MAX_TAILS>(choice)
+        }
+    }
+
+    /// [`Self::forecast_ns`] of a shape with at most `MOST` candidates.
+    fn forecast_of<const MOST: usize>(&self, choice: &[usize]) -> f64 {
         // blocks and copies per candidate: all that the forecast depends on
-        let mut totals = [(0u64, 0u64); MAX_CANDIDATES];
+        let mut totals = [(0u64, 0u64); MOST];
         for (request, &candidate) in self.instance.requests.iter().zip(choice) {
             totals[candidate].0 += request.blocks;
             totals[candidate].1 += 1;
@@ -132,34 +131,82 @@ impl<'a> Problem<'a> {
     pub fn freed_blocks(&self, choice: &[usize]) -> i64 {
         choice.iter().enumerate().map(|(request, &candidate)| self.freed(request, candidate)).sum()
     }
+}
 
-    /// Layer-blocks taken, staging included where it is charged.
-    pub fn memory_used(&self, choice: &[usize]) -> u64 {
-        let used = i128::from(self.instance.capacity) + i128::from(self.need - self.freed_blocks(choice));
-        u64::try_from(used).expect("Invariant: a placement takes no negative room")
+/// More candidate distances than any model of 128 layers has (21).
+const MAX_DISTANCES: usize = 24;
+/// The tails of a model of 128 layers: 0 to 64 of its last layers.
+const MAX_TAILS: usize = 65;
+
+/// The forecast step time of one placement per request by the model of `instance`, in seconds.
+///
+/// The prefix forecast (design §3.4, §4.2) is
+/// `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail`, plus the link's intercept if anything is copied.
+/// `D_k` is the time of all copies for layer k, `latency + blocks·block_copy_s` each. The other one is
+/// [`PipelineForecast`].
+///
+/// Takes any placements, candidates or not. Panics unless there is one per request.
+pub fn forecast(instance: &Instance, placements: &[Placement]) -> f64 {
+    let offloaded = offloaded(instance, placements);
+    match instance.model {
+        StepModel::Prefix => seconds(prefix_ns(instance, &offloaded)),
+        StepModel::Pipeline { slots, order } => {
+            seconds(PipelineForecast::of(instance, slots, order).step_ns(&offloaded))
+        }
     }
 }
 
-/// More candidates than any model of 128 layers has (20).
-const MAX_CANDIDATES: usize = 24;
-
-/// The forecast step time of a placement, in seconds (design §3.4, §4.2):
-/// `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail`, plus the link's intercept if anything is copied.
-/// `D_k` is the time of all copies for layer k, `latency + blocks·block_copy_s` each.
-///
-/// Takes any distances, candidates or not. Panics unless there is one per request.
-pub fn forecast(instance: &Instance, distances: &[Distance]) -> f64 {
-    let offloaded = offloaded(instance, distances);
+/// The prefix forecast of any layers, nanoseconds.
+pub(super) fn prefix_ns(instance: &Instance, offloaded: &[LayerSet]) -> f64 {
     let all: Vec<Layer> = Layer::all(instance.layers).collect();
-    let stall = stall_ns(instance, &all, |row| copied_by(instance, &offloaded, all[row]));
-    let copies = offloaded.iter().any(|set| !set.is_empty());
-    seconds(base_ns(instance, copies) + stall)
+    let stall = stall_ns(instance, &all, |row| copied_by(instance, offloaded, all[row]));
+    base_ns(instance, offloaded.iter().any(|set| !set.is_empty())) + stall
 }
 
-/// The layer whose row of the step-time constraint decides the forecast, the first of equals; `None`: computing
-/// does, all copies are hidden. Panics unless there is one distance per request.
-pub fn binding_layer(instance: &Instance, distances: &[Distance]) -> Option<Layer> {
-    let offloaded = offloaded(instance, distances);
+/// Layer-blocks that one placement per request takes: `Σ (L − n)·(b + g)`, and staging where it is charged. Panics
+/// unless there is one per request.
+pub fn memory_used(instance: &Instance, placements: &[Placement]) -> u64 {
+    let requests = instance.requests.iter().zip(offloaded(instance, placements));
+    let used: i64 = requests
+        .map(|(request, set)| {
+            let resident = i64::from(instance.layers) * (request.blocks + request.growth_blocks) as i64;
+            resident - freed_by(instance, request, set)
+        })
+        .sum();
+    u64::try_from(used).expect("Invariant: a placement takes no negative room")
+}
+
+/// Blocks copied per step, `Σ n_r·b_r`.
+pub(super) fn copied_blocks(instance: &Instance, sets: &[LayerSet]) -> u64 {
+    instance.requests.iter().zip(sets).map(|(request, set)| u64::from(set.len()) * request.blocks).sum()
+}
+
+/// Layers that change, over all requests.
+pub(super) fn changed_layers(instance: &Instance, sets: &[LayerSet]) -> u64 {
+    instance.requests.iter().zip(sets).map(|(request, &set)| changed_by(instance, request, set)).sum()
+}
+
+/// Layer-blocks that `request` frees against being resident when `set` is offloaded; staging may make it negative.
+pub(super) fn freed_by(instance: &Instance, request: &PlanRequest, set: LayerSet) -> i64 {
+    if set.is_empty() {
+        return 0;
+    }
+    let (blocks, growth) = (request.blocks as i64, request.growth_blocks as i64);
+    i64::from(set.len()) * (blocks + growth) - instance.staging_slots as i64 * blocks
+}
+
+/// Layers that `request` changes against its `resident_layers` when `set` is offloaded.
+fn changed_by(instance: &Instance, request: &PlanRequest, set: LayerSet) -> u64 {
+    request.resident_layers.map_or(0, |now| {
+        let wanted = LayerSet::all(instance.layers).difference(set);
+        u64::from(wanted.symmetric_difference(now).len())
+    })
+}
+
+/// The layer whose row of the prefix forecast decides it, the first of equals; `None`: computing does, all copies are
+/// hidden. Panics unless there is one placement per request.
+pub fn binding_layer(instance: &Instance, placements: &[Placement]) -> Option<Layer> {
+    let offloaded = offloaded(instance, placements);
     let stall = |layer| stall_ns(instance, &[layer], |_| copied_by(instance, &offloaded, layer));
     let mut binding = (0.0, None);
     for layer in Layer::all(instance.layers) {
@@ -171,9 +218,9 @@ pub fn binding_layer(instance: &Instance, distances: &[Distance]) -> Option<Laye
     binding.1
 }
 
-fn offloaded(instance: &Instance, distances: &[Distance]) -> Vec<LayerSet> {
-    assert_eq!(distances.len(), instance.requests.len(), "Invariant: one distance per request");
-    distances.iter().map(|&distance| Placement::at(distance, instance.layers).offloaded).collect()
+fn offloaded(instance: &Instance, placements: &[Placement]) -> Vec<LayerSet> {
+    assert_eq!(placements.len(), instance.requests.len(), "Invariant: one placement per request");
+    placements.iter().map(|placement| placement.offloaded).collect()
 }
 
 /// Blocks and copies up to `layer`.
@@ -223,12 +270,15 @@ fn stall_ns(instance: &Instance, rows: &[Layer], copied: impl Fn(usize) -> (f64,
 
 #[cfg(test)]
 mod tests {
+    use super::super::PlacementSpace;
     use super::*;
 
     #[test]
     fn no_model_has_more_candidates_than_the_forecast_makes_room_for() {
-        let most = (1..=Layer::MAX).map(|layers| Distance::candidates(layers).len()).max();
-        assert!(most.is_some_and(|most| most <= MAX_CANDIDATES), "{most:?}");
+        let most = |space| (1..=Layer::MAX).map(|layers| Shape::new(layers, space).candidates()).max();
+        let (distances, tails) = (most(PlacementSpace::Distance), most(PlacementSpace::Layers));
+        assert!(distances.is_some_and(|most| most <= MAX_DISTANCES), "{distances:?}");
+        assert_eq!(tails, Some(MAX_TAILS));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{DEFAULT_NODE_CAP, Instance, PlanRequest};
+use super::{DEFAULT_NODE_CAP, Instance, PlacementSpace, PlanRequest, StepModel};
 use crate::model::{Distance, LayerSet, Placement};
 
 /// Seconds per block of the published A6000 fit (facts A.8): 106,952 blocks per second.
@@ -42,6 +42,8 @@ pub fn hard(requests: usize, layers: u32, seed: u64) -> Instance {
         capacity,
         failure_budget: 0.0,
         window: 16 * window_blocks,
+        space: PlacementSpace::Distance,
+        model: StepModel::Prefix,
         uniform: false,
         staging_slots: random.random_range(0..=2),
         node_cap: DEFAULT_NODE_CAP,
@@ -53,6 +55,40 @@ pub fn hard(requests: usize, layers: u32, seed: u64) -> Instance {
         request.resident_layers = counted.then(|| layout(random, layers));
     }
     instance
+}
+
+/// Four requests on an A6000 with Llama-3-8B as published (561 blocks per layer; `6.74e-7·T + 0.0406` s of compute
+/// for `T` tokens), too long to be resident together and short enough to run: 570 … 1,080 blocks in all. Any step time
+/// is allowed, so what is chosen is the step alone.
+pub fn pressured(seed: u64) -> Instance {
+    const LAYERS: u32 = 32;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let total = random.random_range(570..=1080);
+    let shares: [u64; 4] = std::array::from_fn(|_| random.random_range(10..=100));
+    let all: u64 = shares.iter().sum();
+    let sizes = shares.map(|share| (total * share / all).max(1));
+    let tokens = 16 * sizes.iter().sum::<u64>();
+    let mut requests: Vec<_> = sizes.iter().enumerate().map(|(r, &blocks)| request(r, blocks, 1.0)).collect();
+    for request in &mut requests {
+        request.growth_blocks = 2;
+    }
+    Instance {
+        layers: LAYERS,
+        layer_compute_s: (6.74e-7 * tokens as f64 + 0.0406) / f64::from(LAYERS),
+        block_copy_s: BLOCK_COPY_S,
+        copy_latency_s: 0.0,
+        intercept_s: 0.0,
+        tail_s: 0.0,
+        capacity: 561 * u64::from(LAYERS) - 4 * u64::from(LAYERS),
+        failure_budget: 4.0,
+        window: 32,
+        space: PlacementSpace::Distance,
+        model: StepModel::Prefix,
+        uniform: false,
+        staging_slots: 0,
+        node_cap: DEFAULT_NODE_CAP,
+        requests,
+    }
 }
 
 /// An instance with few layers and small numbers, where every feature and every tie comes up.
@@ -70,6 +106,8 @@ pub fn small(requests: usize, layers: u32, seed: u64) -> Instance {
         capacity: 0,
         failure_budget: [0.0, 0.5, 2.0][random.random_range(0..3)],
         window: [32, 128][random.random_range(0..2)],
+        space: PlacementSpace::Distance,
+        model: StepModel::Prefix,
         uniform: random.random_range(0..5) == 0,
         staging_slots: random.random_range(0..=2),
         node_cap: DEFAULT_NODE_CAP,

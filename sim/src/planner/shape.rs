@@ -1,12 +1,20 @@
-//! What a model of L layers gives every planning problem: the candidate distances and what each copies by layer.
+//! What a model of L layers gives every planning problem: the candidate layer sets and what each copies by layer.
 //!
 //! A request with copy time `p` at candidate `c` adds `p · F_c(j)` to the copies that must have landed before layer
-//! `j` ends its wait, where `F_c(j) = floor(j / (d_c + 1))` is the number of its offloaded layers among 1…j. All
-//! requests share `F`, so bounds need only its lower convex hull over the offload counts: a batch with total copy
-//! time `P` and average offload count `ν` (weighted by copy time) adds at least `P · hull_j(ν)`.
+//! `j` ends its wait, where `F_c(j)` is the number of its offloaded layers among 1…j: `floor(j / (d_c + 1))` at a
+//! distance. All requests share `F`, so bounds need only its lower convex hull over the offload counts: a batch with
+//! total copy time `P` and average offload count `ν` (weighted by copy time) adds at least `P · hull_j(ν)`.
+//!
+//! **Free layers.** In the space `layers` the candidates are the **tails**: the last `n` layers, `n = 0 … floor(L/2)`.
+//! Under the prefix forecast nothing else is needed. Of any `n` layers at most `L − j` lie behind layer `j`, so at least
+//! `max(0, n − (L − j))` lie among 1…j, and the tail has just so many for every `j` at once. So for given counts no
+//! choice of layers has a smaller prefix sum anywhere, hence none a shorter forecast; and memory and copied blocks depend
+//! on the counts alone. Worked: 4 of 8 layers, the last (5…8) copy `0 0 0 0 1 2 3 4` by layer, distance 1 (2, 4, 6, 8)
+//! copies `0 1 1 2 2 3 3 4`.
 //!
 //! Knows nothing of requests, memory or seconds.
 
+use super::PlacementSpace;
 use crate::ids::Layer;
 use crate::model::{Distance, LayerSet, Placement};
 
@@ -15,12 +23,12 @@ use crate::model::{Distance, LayerSet, Placement};
 pub(super) struct Shape {
     /// Layers L.
     pub layers: u32,
-    /// The candidates, least offloading first.
-    pub distances: Vec<Distance>,
+    /// What the candidates are.
+    pub space: PlacementSpace,
+    /// Which layers each candidate offloads, least offloading first.
+    pub offloaded: Vec<LayerSet>,
     /// Layers offloaded at each candidate, ascending from 0.
     pub counts: Vec<u64>,
-    /// Which layers each candidate offloads.
-    pub offloaded: Vec<LayerSet>,
     /// Layers at which some candidate has an offloaded one. Any other layer copies nothing new and starts
     /// later than the one before it, so its row of the step-time constraint never binds.
     pub rows: Vec<Layer>,
@@ -35,12 +43,18 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of a model of `layers` layers.
-    pub fn new(layers: u32) -> Self {
-        let distances = Distance::candidates(layers);
-        let counts = distances.iter().map(|distance| u64::from(distance.offloaded(layers))).collect();
-        let offloaded: Vec<_> =
-            distances.iter().map(|&distance| Placement::at(distance, layers).offloaded).collect();
+    /// The shape of a model of `layers` layers whose placements are chosen from `space`.
+    pub fn new(layers: u32, space: PlacementSpace) -> Self {
+        let offloaded: Vec<LayerSet> = match space {
+            PlacementSpace::Distance => Distance::candidates(layers)
+                .into_iter()
+                .map(|distance| Placement::at(distance, layers).offloaded)
+                .collect(),
+            PlacementSpace::Layers => (0..=layers / 2)
+                .map(|count| LayerSet::all(layers).difference(LayerSet::all(layers - count)))
+                .collect(),
+        };
+        let counts = offloaded.iter().map(|set| u64::from(set.len())).collect();
         let any = offloaded.iter().fold(LayerSet::EMPTY, |all, set| all.union(*set));
         let rows: Vec<Layer> = any.iter().collect();
         let copied = offloaded
@@ -49,9 +63,9 @@ impl Shape {
             .collect();
         let mut shape = Shape {
             layers,
-            distances,
-            counts,
+            space,
             offloaded,
+            counts,
             rows,
             copied,
             hull_start: Vec::new(),
@@ -64,7 +78,22 @@ impl Shape {
 
     /// Number of candidates.
     pub fn candidates(&self) -> usize {
-        self.distances.len()
+        self.offloaded.len()
+    }
+
+    /// A candidate's name in listings: its distance, or how many of the last layers.
+    pub fn name(&self, candidate: usize) -> String {
+        let distance = Placement { offloaded: self.offloaded[candidate] }.distance(self.layers);
+        match (self.space, distance) {
+            (_, Some(Distance::Resident)) => Distance::Resident.to_string(),
+            (PlacementSpace::Distance, Some(distance)) => distance.to_string(),
+            _ => format!("last {}", self.counts[candidate]),
+        }
+    }
+
+    /// The layers that one candidate per request offloads.
+    pub fn sets(&self, choice: &[usize]) -> Vec<LayerSet> {
+        choice.iter().map(|&candidate| self.offloaded[candidate]).collect()
     }
 
     /// Layers offloaded at the densest candidate.
@@ -144,9 +173,9 @@ mod tests {
     #[test]
     fn copies_by_a_layer_are_the_floor_of_the_layer_over_the_distance_plus_one() {
         for layers in [1, 2, 5, 32, 80, 126, 128] {
-            let shape = Shape::new(layers);
-            for (candidate, distance) in shape.distances.iter().enumerate().skip(1) {
-                let Distance::At(distance) = *distance else { panic!("only the first is resident") };
+            let shape = Shape::new(layers, PlacementSpace::Distance);
+            for (candidate, distance) in Distance::candidates(layers).into_iter().enumerate().skip(1) {
+                let Distance::At(distance) = distance else { panic!("only the first is resident") };
                 let expected: Vec<f64> =
                     shape.rows.iter().map(|row| f64::from(row.0 / (distance + 1))).collect();
                 assert_eq!(shape.copied(candidate), expected);
@@ -156,8 +185,9 @@ mod tests {
 
     #[test]
     fn no_candidate_lies_below_the_hull_of_any_row() {
-        for layers in [2, 3, 32, 80, 126] {
-            let shape = Shape::new(layers);
+        let spaces = [PlacementSpace::Distance, PlacementSpace::Layers];
+        for (layers, space) in [2, 3, 32, 80, 126].into_iter().flat_map(|l| spaces.map(|space| (l, space))) {
+            let shape = Shape::new(layers, space);
             for candidate in 0..shape.candidates() {
                 let count = shape.counts[candidate] as f64;
                 let (start, slope) = shape.hull_lines(count);
@@ -169,5 +199,23 @@ mod tests {
             let (start, slope) = shape.hull_lines(0.5);
             assert_eq!((start.last(), slope.last()), (Some(&0.0), Some(&1.0)));
         }
+    }
+
+    #[test]
+    fn of_any_layers_of_a_count_the_last_copy_least_by_every_layer() {
+        let layers = 8;
+        let shape = Shape::new(layers, PlacementSpace::Layers);
+        assert_eq!(shape.counts, [0, 1, 2, 3, 4]);
+        for bits in 0u32..1 << layers {
+            let any: LayerSet = Layer::all(layers).filter(|layer| bits >> layer.index() & 1 == 1).collect();
+            let Some(&tail) = shape.offloaded.get(any.len() as usize) else { continue };
+            for layer in Layer::all(layers) {
+                assert!(copied_by(tail, layer) <= copied_by(any, layer));
+            }
+        }
+        let by_layer = |set| Layer::all(layers).map(|layer| copied_by(set, layer)).collect::<Vec<_>>();
+        assert_eq!(by_layer(shape.offloaded[4]), [0, 0, 0, 0, 1, 2, 3, 4]);
+        assert_eq!(by_layer(Placement::at(Distance::At(1), layers).offloaded), [0, 1, 1, 2, 2, 3, 3, 4]);
+        assert_eq!([shape.name(0), shape.name(1)], ["resident", "last 1"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The switches of planning and pausing (design §4), with their two named sets.
 //!
-//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (distances, step time,
-//! the prefix forecast, no migration cost) has no field here; the scenario reader refuses the other values.
+//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (step time, no
+//! migration cost) has no field here; the scenario reader refuses the other values.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,28 @@ impl Victim {
         [Victim::Longest, Victim::Shortest, Victim::Random, Victim::TightestSlo, Victim::LoosestSlo];
 }
 
+/// What a planner chooses per request (design §4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementSpace {
+    /// One of the candidate distances: every `(d + 1)`-th layer.
+    #[default]
+    Distance,
+    /// Any layers, at most `floor(L/2)` of them.
+    Layers,
+}
+
+/// The planner's model of a step (the two models of design §3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forecast {
+    /// The published one: copies start as early as the link allows.
+    #[default]
+    Prefix,
+    /// The simulated step, with the server's slots and copy order and the believed rates.
+    Pipeline,
+}
+
 /// Every switch of §4 that a policy reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannerSwitches {
@@ -58,6 +80,10 @@ pub struct PlannerSwitches {
     pub as_coded: bool,
     /// Most nodes one search may visit; a plan that hits it is counted.
     pub node_cap: u64,
+    /// What is chosen per request.
+    pub placement_space: PlacementSpace,
+    /// The model of a step.
+    pub forecast: Forecast,
 }
 
 impl PlannerSwitches {
@@ -75,6 +101,8 @@ impl PlannerSwitches {
         uniform: false,
         as_coded: false,
         node_cap: DEFAULT_NODE_CAP,
+        placement_space: PlacementSpace::Distance,
+        forecast: Forecast::Prefix,
     };
 
     /// The physical semantics (default).

@@ -12,6 +12,7 @@ use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
 
 mod attainment;
 pub mod canvas;
+mod capacity;
 mod distribution;
 mod page;
 pub mod panel;
@@ -21,6 +22,7 @@ pub mod style;
 mod timeline;
 pub mod words;
 
+pub use capacity::CapacityBar;
 pub use raster::AVAILABLE as PNG_AVAILABLE;
 use style::PolicyStyle;
 
@@ -131,6 +133,22 @@ pub fn draw_all(
     }
     fs::create_dir_all(dir).map_err(|source| PlotError::Write { path: dir.to_owned(), source })?;
     files.into_iter().map(|(path, bytes)| write(path, &bytes)).collect()
+}
+
+/// Draws the capacity of each policy into one SVG file, which appears by rename.
+///
+/// # Errors
+/// [`PlotError::Draw`] and [`PlotError::Write`].
+pub fn draw_capacity(
+    title: &str,
+    setting: &str,
+    bars: &[CapacityBar],
+    file: &Path,
+) -> Result<PathBuf, PlotError> {
+    let styles = style::styles(bars.iter().map(|bar| bar.key.as_str()));
+    let svg = capacity::draw(title, setting, bars, &styles)
+        .map_err(|message| PlotError::Draw { figure: "capacity".to_owned(), message })?;
+    write(file.to_owned(), svg.as_bytes())
 }
 
 /// A file name per policy. Keys are free text: what is no letter, digit, `-`, `_` or `.` becomes `_`, and names that

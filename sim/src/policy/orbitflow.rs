@@ -2,10 +2,15 @@
 //! pause-resume (design §4); its ablations; and the same solver with one common distance: `uniform`, with deposit
 //! (`uniform-td`), and with pause-resume too (`uniform-td-pr`).
 //!
-//! The rule, with the distances `d_r` of the requests that run: `min t` where `t` is the prefix forecast, subject to
+//! The rule, with the distances `d_r` of the requests that run: `min t` where `t` is the forecast of a step, subject to
 //! memory, `Σ_r (L − n(d_r))·(b_r + g_r) + staging ≤ capacity`, and the SLO budget,
 //! `Σ_r max(0, 1 − SLO_r/t − deposit_r/W) ≤ F` (design §4.2; facts B.4, D, E). `uniform*` add `d_r = d` for all;
 //! without deposit `deposit_r = 0`; without pause-resume an infeasible batch has no one to leave out.
+//!
+//! `forecast` says by which model (the published prefix forecast, or the simulated step with the believed rates and
+//! the server's slots, without writes and contention), `placement_space` whether a request takes a distance or any layers.
+//! In the space `layers` a modelled solver time (`solver_time = "table"`) is that of `floor(L/2) + 1` candidates, the
+//! counts that the prefix forecast chooses from; a descent by the simulated step is charged no more.
 //!
 //! Worked (A6000, 561 blocks per layer, published semantics): requests of 600 and 200 blocks. `orbitflow` gives them
 //! d = 2 and 1 and forecasts 88.765 ms; with one common distance only d = 1 fits their growth: 121.219 ms. With
@@ -23,7 +28,9 @@ use crate::cost::CostModel;
 use crate::ids::RequestId;
 use crate::model::{Distance, LayerSet, Placement};
 use crate::pipeline::prefix_forecast;
-use crate::planner::{self, Infeasible, Instance, PlanRequest, PlannerSwitches};
+use crate::planner::{
+    self, Infeasible, Instance, PipelineForecast, PlacementSpace, PlanRequest, PlannerSwitches, StepModel,
+};
 use crate::record::Trigger;
 use crate::units::{SimDuration, SimTime};
 
@@ -63,7 +70,7 @@ enum Plan {
 /// A feasible answer for a set of requests.
 struct Solution {
     candidates: Vec<usize>,
-    distances: Vec<Distance>,
+    placements: Vec<Placement>,
     window: u64,
     forecast_s: f64,
     t_max_s: Option<f64>,
@@ -225,10 +232,14 @@ impl OrbitFlow {
         report: &mut PlanReport,
     ) -> Result<Solution, Infeasible> {
         let instance = self.instance(view, candidates)?;
-        let distances = Distance::candidates(view.layers).len() as u32;
+        let options = match self.switches.placement_space {
+            PlacementSpace::Distance => Distance::candidates(view.layers).len() as u32,
+            // layers are searched by how many of the last ones: none to half of them
+            PlacementSpace::Layers => view.layers / 2 + 1,
+        };
         // A common distance is found by walking the candidates, as for a single request.
         let searched = if self.switches.uniform { 1 } else { candidates.len() as u32 };
-        report.solves.push((searched, distances));
+        report.solves.push((searched, options));
         let plan = planner::search(&instance, &mut self.scratch).map_err(|none| {
             report.node_cap_hit |= none.node_cap_hit;
             none.reason
@@ -236,7 +247,7 @@ impl OrbitFlow {
         report.node_cap_hit |= !plan.optimal;
         Ok(Solution {
             candidates: candidates.to_vec(),
-            distances: plan.distances,
+            placements: plan.placements,
             window: instance.window,
             forecast_s: plan.forecast_s,
             t_max_s: plan.t_max_s,
@@ -264,6 +275,8 @@ impl OrbitFlow {
             capacity,
             failure_budget: self.switches.failure_budget,
             window,
+            space: self.switches.placement_space,
+            model: self.step_model(view),
             uniform: self.switches.uniform,
             staging_slots,
             node_cap: self.switches.node_cap,
@@ -288,9 +301,8 @@ impl OrbitFlow {
         let mut decision = Decision::default();
         let mut run = Vec::with_capacity(solution.candidates.len());
         let mut copies = Vec::new();
-        for (index, distance) in solution.candidates.iter().zip(&solution.distances) {
+        for (index, &placement) in solution.candidates.iter().zip(&solution.placements) {
             let request = &view.live[*index];
-            let placement = Placement::at(*distance, view.layers);
             run.push(request.id);
             if placement != request.placement {
                 decision.placements.push((request.id, placement));
@@ -316,7 +328,13 @@ impl OrbitFlow {
         decision
     }
 
-    /// The prefix forecast of the next step for requests that fetch these layers, at their contexts now.
+    /// The model it forecasts steps by, on the server of `view`.
+    fn step_model(&self, view: &View<'_>) -> StepModel {
+        let server = &view.server.switches;
+        StepModel::of(self.switches.forecast, server.slots, server.copy_order)
+    }
+
+    /// The forecast of the next step for requests that fetch these layers, at their contexts now.
     fn forecast(&self, view: &View<'_>, copies: &[(&LiveRequest, LayerSet)]) -> SimDuration {
         let context = copies.iter().map(|(request, _)| request.context()).sum();
         let rates = self.belief.rates(context, copies.len() as u32, view.block_bytes);
@@ -326,6 +344,20 @@ impl OrbitFlow {
                 (*fetched, rates.copy_latency_s + request.blocks() as f64 * rates.block_copy_s)
             })
             .collect();
+        if let StepModel::Pipeline { slots, order } = self.step_model(view) {
+            let fixed_s = (rates.tail_s, rates.intercept_s);
+            let copies_s = times.iter().map(|(_, copy_s)| *copy_s);
+            let sets: Vec<LayerSet> = times.iter().map(|(fetched, _)| *fetched).collect();
+            return PipelineForecast::new(
+                view.layers,
+                rates.layer_compute_s,
+                fixed_s,
+                slots,
+                order,
+                copies_s,
+            )
+            .step(&sets);
+        }
         let anything = times.iter().any(|(fetched, _)| !fetched.is_empty());
         let fixed = rates.tail_s + if anything { rates.intercept_s } else { 0.0 };
         SimDuration::from_secs_f64(prefix_forecast(view.layers, rates.layer_compute_s, &times) + fixed)

@@ -4,6 +4,7 @@
 //! index, so that threads change nothing. [`compare`] takes any [`Policy`], also from outside this library.
 
 mod check;
+mod limits;
 mod prepare;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 pub use check::{Checked, check, runs as check_runs};
+pub use limits::{TooLong, within_213_days};
 pub use prepare::prepare;
 
 use crate::cost::{CostError, CostModel};

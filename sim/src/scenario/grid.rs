@@ -12,7 +12,7 @@
 //! override of an axis takes one of its points: `--set seed=2`, `--set context=8k`. A file without axes is a grid
 //! of one point. Knows nothing about running.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::document::{self, Entry, Node, Table, Value};
 use super::error::{BadValue, Place, ScenarioError};
@@ -20,14 +20,16 @@ use super::section::bad_node;
 use super::{Scenario, did_you_mean, read};
 
 /// A scenario file and the scenarios of its points.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Grid {
     /// File name as given, `-` for stdin.
     pub name: String,
     /// The axes' names, in order.
     pub axes: Vec<String>,
-    /// At least one, in order.
-    pub points: Vec<GridPoint>,
+    root: Table,
+    stops: Vec<Axis>,
+    overrides: Vec<String>,
+    base: PathBuf,
 }
 
 /// One point of a grid.
@@ -45,12 +47,14 @@ pub struct GridPoint {
 const MOST_POINTS: usize = 100_000;
 
 /// One axis: its name and its stops.
+#[derive(Clone, Debug)]
 struct Axis {
     name: String,
     stops: Vec<Stop>,
 }
 
 /// One value of an axis: how it is called and the keys it sets.
+#[derive(Clone, Debug)]
 struct Stop {
     name: String,
     keys: Vec<(String, Node)>,
@@ -78,7 +82,7 @@ impl Grid {
         let mut left = Vec::new();
         for text in overrides {
             if !choose(&mut axes, text)? {
-                left.push(text);
+                left.push(text.clone());
             }
         }
         let points = axes.iter().map(|axis| axis.stops.len()).try_fold(1usize, usize::checked_mul);
@@ -87,73 +91,84 @@ impl Grid {
             let problem = format!("expected at most {MOST_POINTS} points in all");
             return Err(bad_node(node, &format!("axes.{}", axis.name), &problem, None));
         }
-        let mut places = vec![0; axes.len()];
-        let mut grid = Grid {
+        let grid = Grid {
             name: name.to_owned(),
             axes: axes.iter().map(|axis| axis.name.clone()).collect(),
-            points: Vec::new(),
+            root,
+            stops: axes,
+            overrides: left,
+            base: base.to_owned(),
         };
-        loop {
-            grid.points.push(point(&root, &axes, &places, &left, name, base)?);
-            let Some(axis) = (0..axes.len()).rev().find(|&axis| places[axis] + 1 < axes[axis].stops.len())
-            else {
-                return Ok(grid);
-            };
-            places[axis] += 1;
-            places[axis + 1..].fill(0);
+        for index in 0..grid.len() {
+            grid.read_point(index)?;
         }
+        Ok(grid)
+    }
+
+    /// Points, at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a grid is never empty")]
+    pub fn len(&self) -> usize {
+        self.stops.iter().map(|axis| axis.stops.len()).product()
+    }
+
+    /// The point of that place in the order of the axes. Panics beyond the last.
+    pub fn point(&self, index: usize) -> GridPoint {
+        assert!(index < self.len(), "Invariant: a grid has the points it counts");
+        self.read_point(index).expect("Invariant: every point was read when the grid was")
+    }
+
+    /// Every point, made as it is asked for.
+    pub fn points(&self) -> impl Iterator<Item = GridPoint> {
+        (0..self.len()).map(|index| self.point(index))
+    }
+
+    fn read_point(&self, index: usize) -> Result<GridPoint, ScenarioError> {
+        let mut rest = index;
+        let mut places = vec![0; self.stops.len()];
+        for (place, axis) in places.iter_mut().zip(&self.stops).rev() {
+            *place = rest % axis.stops.len();
+            rest /= axis.stops.len();
+        }
+        let mut document = self.root.clone();
+        let mut coordinates = Vec::with_capacity(self.stops.len());
+        for (axis, place) in self.stops.iter().zip(places) {
+            let stop = &axis.stops[place];
+            for (key, node) in &stop.keys {
+                document::put(&mut document, key, Some(node.clone()))
+                    .map_err(|problem| bad_node(node, key, &problem, None))?;
+            }
+            coordinates.push((axis.name.clone(), stop.name.clone()));
+        }
+        for text in &self.overrides {
+            document::apply_override(&mut document, text)?;
+        }
+        let names: Vec<String> = coordinates.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+        let scenario = read::scenario(&document, &self.name, &self.base)?;
+        Ok(GridPoint { name: names.join(","), coordinates, scenario })
     }
 
     /// The scenario of a grid that has one point.
     ///
     /// # Errors
     /// More points than one: which overrides would leave the first of them.
-    pub fn only(mut self) -> Result<Scenario, ScenarioError> {
-        match self.points.pop() {
-            Some(point) if self.points.is_empty() => Ok(point.scenario),
-            last => {
-                let first = self.points.first().or(last.as_ref()).expect("Invariant: a grid has a point");
-                let sets: Vec<String> =
-                    first.coordinates.iter().map(|(axis, value)| format!("--set {axis}={value}")).collect();
-                let problem =
-                    format!("expected one scenario: this is a grid of {} points", self.points.len() + 1);
-                let hint =
-                    format!("`{}` takes its first; `orbitflow check` takes all of them", sets.join(" "));
-                Err(ScenarioError::from(BadValue {
-                    place: Place::File(self.name.clone()),
-                    key: "axes".to_owned(),
-                    value: self.axes.join(", "),
-                    problem,
-                    hint: Some(hint),
-                }))
-            }
+    pub fn only(self) -> Result<Scenario, ScenarioError> {
+        let first = self.point(0);
+        if self.len() == 1 {
+            return Ok(first.scenario);
         }
+        let sets: Vec<String> =
+            first.coordinates.iter().map(|(axis, value)| format!("--set {axis}={value}")).collect();
+        Err(ScenarioError::from(BadValue {
+            place: Place::File(self.name.clone()),
+            key: "axes".to_owned(),
+            value: self.axes.join(", "),
+            problem: format!("expected one scenario: this is a grid of {} points", self.len()),
+            hint: Some(format!(
+                "`{}` takes its first; `orbitflow sweep` runs all of them, `orbitflow check` checks them",
+                sets.join(" ")
+            )),
+        }))
     }
-}
-
-fn point(
-    root: &Table,
-    axes: &[Axis],
-    places: &[usize],
-    overrides: &[&String],
-    name: &str,
-    base: &Path,
-) -> Result<GridPoint, ScenarioError> {
-    let mut document = root.clone();
-    let mut coordinates = Vec::with_capacity(axes.len());
-    for (axis, place) in axes.iter().zip(places) {
-        let stop = &axis.stops[*place];
-        for (key, node) in &stop.keys {
-            document::put(&mut document, key, Some(node.clone()))
-                .map_err(|problem| bad_node(node, key, &problem, None))?;
-        }
-        coordinates.push((axis.name.clone(), stop.name.clone()));
-    }
-    for text in overrides {
-        document::apply_override(&mut document, text)?;
-    }
-    let names: Vec<String> = coordinates.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-    Ok(GridPoint { name: names.join(","), coordinates, scenario: read::scenario(&document, name, base)? })
 }
 
 fn read_axes(entry: &Entry) -> Result<Vec<Axis>, ScenarioError> {
@@ -263,8 +278,8 @@ mod tests {
         Grid::parse(&text, "g.toml", Path::new(""), &overrides).map_err(|error| error.to_string())
     }
 
-    fn names(grid: &Grid) -> Vec<&str> {
-        grid.points.iter().map(|point| point.name.as_str()).collect()
+    fn names(grid: &Grid) -> Vec<String> {
+        grid.points().map(|point| point.name).collect()
     }
 
     #[test]
@@ -279,8 +294,8 @@ mod tests {
                 "trace.draw.load=2.5,seed=8"
             ]
         );
-        assert_eq!(grid.points[1].scenario.seed, 8);
-        let super::super::TraceSource::Draw(recipe) = &grid.points[3].scenario.trace.source else {
+        assert_eq!(grid.point(1).scenario.seed, 8);
+        let super::super::TraceSource::Draw(recipe) = grid.point(3).scenario.trace.source else {
             panic!("drawn")
         };
         assert_eq!((recipe.load, recipe.seed), (2.5, 8));
@@ -292,7 +307,7 @@ mod tests {
                     { name = \"128k\", trace.draw.length_scale = 4, batch_size = 8 }]";
         let both = grid(axis, &[]).unwrap();
         assert_eq!(names(&both), ["context=8k", "context=128k"]);
-        assert_eq!(both.points[1].scenario.batch_size, Some(8));
+        assert_eq!(both.point(1).scenario.batch_size, Some(8));
         let one = grid(axis, &["context=8k"]).unwrap();
         assert_eq!(names(&one), ["context=8k"]);
         let wrong = grid(axis, &["context=9k"]).unwrap_err();
@@ -304,7 +319,7 @@ mod tests {
         let of = |set| names(&grid("seed = [1, 2]", &[set]).unwrap()).join(" ");
         assert_eq!(of("seed=2"), "seed=2");
         let other = grid("seed = [1, 2]", &["seed=9"]).unwrap();
-        assert_eq!((names(&other), other.points[0].scenario.seed), (vec![""], 9));
+        assert_eq!((names(&other), other.point(0).scenario.seed), (vec![String::new()], 9));
     }
 
     #[test]

@@ -82,9 +82,9 @@ pub const KEYS: &[Key] = &[
     key(Planner, "uniform", Kind::Switch, Preset, "one common distance for all requests"),
     key(Planner, "as_coded", Kind::Switch, Preset, "`selectn` by its released code instead of its published idea"),
     key(Planner, "node_cap", Kind::Count { least: 1, most: TOKENS }, Preset, "most nodes one search may visit"),
-    key(Planner, "placement_space", choice(&["distance"], &["layers"]), Comment("\"distance\""), "what is chosen per request"),
+    key(Planner, "placement_space", choice(&["distance", "layers"], &[]), Preset, "chosen per request: a \"distance\", or any \"layers\""),
     key(Planner, "objective", choice(&["step-time"], &["goodput"]), Comment("\"step-time\""), "what is minimised"),
-    key(Planner, "forecast", choice(&["prefix"], &["pipeline"]), Comment("\"prefix\""), "the planner's model of a step"),
+    key(Planner, "forecast", choice(&["prefix", "pipeline"], &[]), Preset, "the planner's model of a step: \"prefix\", or the simulated \"pipeline\""),
     key(Planner, "migration_cost", Kind::LaterSwitch, Comment("false"), "restores in the objective: not in this version"),
 ];
 
@@ -168,8 +168,8 @@ mod tests {
             refused += values.len();
             values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
         }
-        // chunked; layers; goodput; pipeline; cross-step, shared link, migration cost; two GPUs
-        assert_eq!(refused, 1 + 1 + 1 + 1 + 3 + 1);
+        // chunked; goodput; cross-step, shared link, migration cost; two GPUs
+        assert_eq!(refused, 1 + 1 + 3 + 1);
     }
 
     #[test]

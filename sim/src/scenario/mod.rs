@@ -29,7 +29,7 @@ pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
 pub use grid::{Grid, GridPoint};
 pub use keys::did_you_mean;
-pub use schema::json_schema;
+pub use schema::{json_schema, sweep_json_schema};
 pub use template::{TraceFacts, template};
 
 use crate::model::ModelSpec;

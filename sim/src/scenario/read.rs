@@ -236,11 +236,11 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.uniform, planner.switch("uniform")?);
     set(&mut switches.as_coded, planner.switch("as_coded")?);
     set(&mut switches.node_cap, planner.count("node_cap")?);
+    set(&mut switches.placement_space, planner.choice("placement_space")?);
+    set(&mut switches.forecast, planner.choice("forecast")?);
     // One value each in this version: reading them refuses the others.
     planner.switch("migration_cost")?;
-    for choice in ["placement_space", "objective", "forecast"] {
-        planner.choice::<String>(choice)?;
-    }
+    planner.choice::<String>("objective")?;
     Ok(())
 }
 

@@ -22,6 +22,18 @@ pub fn json_schema() -> Value {
     schema
 }
 
+/// The schema of a sweep: a scenario with `[axes]`.
+pub fn sweep_json_schema() -> Value {
+    let mut schema = json_schema();
+    schema["title"] = json!("OrbitFlow sweep");
+    schema["properties"]["axes"] = json!({
+        "description": "a key of the scenario with its values, or a name with tables of a `name` and keys that change together",
+        "type": "object",
+        "additionalProperties": { "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "object" }] },
+    });
+    schema
+}
+
 fn section(name: SectionName) -> Value {
     let properties: Map<_, _> = keys::keys_of(name).map(|key| (key.name.to_owned(), property(key))).collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties })

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
-use crate::planner::{PlannerSwitches, Victim};
+use crate::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
 /// Name of a switch to its value, as TOML would have it without quotes.
@@ -177,6 +177,8 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         uniform,
         as_coded,
         node_cap,
+        placement_space,
+        forecast,
     } = switches;
     shown([
         ("failure_budget", failure_budget.to_string()),
@@ -191,6 +193,8 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("uniform", uniform.to_string()),
         ("as_coded", as_coded.to_string()),
         ("node_cap", node_cap.to_string()),
+        ("placement_space", word(placement_space)),
+        ("forecast", word(forecast)),
     ])
 }
 
@@ -198,7 +202,12 @@ fn planner(switches: &PlannerSwitches) -> Shown {
 /// of scenarios written then stay as they were.
 fn planner_digest(switches: &PlannerSwitches) -> Shown {
     let mut all = planner(switches);
-    let came_later = [("victim", word(&Victim::Longest)), ("as_coded", false.to_string())];
+    let came_later = [
+        ("victim", word(&Victim::Longest)),
+        ("as_coded", false.to_string()),
+        ("placement_space", word(&PlacementSpace::Distance)),
+        ("forecast", word(&Forecast::Prefix)),
+    ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
     all
 }

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Of `cost` the pipeline knows only `Contention`: what slows down what is the hardware's, not the step's.
     ("pipeline", &["ids", "units", "model", "cost", "record"]),
     ("server", &["units", "pipeline"]),
-    ("planner", &["ids", "random", "units", "model"]),
+    ("planner", &["ids", "random", "units", "model", "pipeline"]),
     (
         "policy",
         &["ids", "random", "units", "model", "cost", "deposit", "record", "pipeline", "server", "planner"],
@@ -51,11 +51,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics", "steps", "timeline", "report", "scenario",
         ],
     ),
+    ("sweep", &["report", "scenario", "runner"]),
+    ("capacity", &["units", "report", "scenario", "runner"]),
     (
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "scenario", "runner",
+            "plot", "scenario", "runner", "sweep", "capacity",
         ],
     ),
 ];

@@ -245,7 +245,6 @@ fn an_unknown_name_is_answered_with_its_nearest_neighbour() {
     ]);
     desk.refused(&["list", "model"]);
     desk.refused(&["schema", "scenarios"]);
-    desk.refused(&["schema", "sweep"]);
     desk.refused(&["completions", "tcsh"]);
     desk.refused(&["comparee", "demo.toml"]);
     desk.refused(&["compare", "demo.toml", "--outt", "x"]);

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use orbitflow_sim::model::Distance;
+use orbitflow_sim::model::{Distance, Placement};
 use orbitflow_sim::planner::instance::InstanceFile;
 use orbitflow_sim::planner::milp::{self, Ties};
 use orbitflow_sim::planner::{
@@ -135,17 +135,17 @@ fn law_8_a_plan_is_feasible_and_no_worse_than_any_single_move() {
         for seed in 0..12 {
             let instance = samples::hard(requests, layers, seed);
             let Ok(plan) = search(&instance, &mut scratch) else { continue };
-            assert_eq!(memory_used(&instance, &plan.distances), plan.memory_used);
+            assert_eq!(memory_used(&instance, &plan.placements), plan.memory_used);
             assert!(plan.memory_used <= instance.capacity);
-            assert_eq!(plan.forecast_s, forecast(&instance, &plan.distances));
+            assert_eq!(plan.forecast_s, forecast(&instance, &plan.placements));
             let promises = instance.requests.iter().map(|request| (request.slo_s, request.deposit));
             let load = slo_load(promises, instance.window, plan.forecast_s);
             assert!(load <= instance.failure_budget + 1e-9, "{load}");
             assert!(plan.t_max_s.is_none_or(|t_max| plan.forecast_s <= t_max * (1.0 + 1e-9)));
             for request in 0..requests {
                 for other in Distance::candidates(layers) {
-                    let mut moved = plan.distances.clone();
-                    moved[request] = other;
+                    let mut moved = plan.placements.clone();
+                    moved[request] = Placement::at(other, layers);
                     let fits = memory_used(&instance, &moved) <= instance.capacity;
                     // within the half nanosecond by which two times are equal
                     assert!(!fits || !plan.optimal || forecast(&instance, &moved) >= plan.forecast_s - 1e-9);
@@ -156,11 +156,11 @@ fn law_8_a_plan_is_feasible_and_no_worse_than_any_single_move() {
 }
 
 /// Σ (L − n)(b + g), and the staging of every request that offloads.
-fn memory_used(instance: &Instance, distances: &[Distance]) -> u64 {
-    let requests = instance.requests.iter().zip(distances);
+fn memory_used(instance: &Instance, placements: &[Placement]) -> u64 {
+    let requests = instance.requests.iter().zip(placements);
     requests
-        .map(|(request, distance)| {
-            let offloaded = distance.offloaded(instance.layers);
+        .map(|(request, placement)| {
+            let offloaded = placement.offloaded.len();
             let staging = if offloaded > 0 { instance.staging_slots * request.blocks } else { 0 };
             u64::from(instance.layers - offloaded) * (request.blocks + request.growth_blocks) + staging
         })
@@ -192,11 +192,11 @@ fn the_intercept_is_paid_only_by_steps_that_copy() {
     let mut instance = golden().remove(0).0;
     instance.intercept_s = 0.005;
     instance.tail_s = 0.001;
-    let resident = [Distance::Resident; 4];
+    let resident = [Placement::RESIDENT; 4];
     // 32 · 1.43725 ms = 45.992 ms; the tail is in every step
     assert!((forecast(&instance, &resident) - 0.046992).abs() < 1e-12);
     let mut one = resident;
-    one[3] = Distance::At(31);
+    one[3] = Placement::at(Distance::At(31), 32);
     // 50 blocks fit behind 31 layers easily
     assert!((forecast(&instance, &one) - 0.051992).abs() < 1e-12);
 }
@@ -211,7 +211,7 @@ fn memory_is_infeasible_only_if_no_combination_fits() {
                      {"id": "b", "blocks": 4, "slo_s": 1, "deposit": 0}]}"#;
     let file: InstanceFile = serde_json::from_str(text).unwrap();
     let mut instance = Instance::try_from(&file).unwrap();
-    assert_eq!(by_search(&instance).unwrap().distances, [Distance::Resident; 2]);
+    assert_eq!(by_search(&instance).unwrap().placements, [Placement::RESIDENT; 2]);
     instance.capacity = 27;
     assert_eq!(by_search(&instance).unwrap_err().reason, Infeasible::Memory);
     assert_eq!(by_milp(&instance, Ties::Any).unwrap_err().reason, Infeasible::Memory);
@@ -221,7 +221,7 @@ fn memory_is_infeasible_only_if_no_combination_fits() {
     }
     // resident 2·(40 + 34) = 148; a offloaded frees 20, b frees 34 − 8 = 26
     instance.capacity = 148 - 46;
-    assert_eq!(by_search(&instance).unwrap().distances, [Distance::At(1); 2]);
+    assert_eq!(by_search(&instance).unwrap().placements, [Placement::at(Distance::At(1), 2); 2]);
     instance.capacity -= 1;
     assert_eq!(by_search(&instance).unwrap_err().reason, Infeasible::Memory);
 }

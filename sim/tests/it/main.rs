@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
 mod architecture;
+mod capacities;
 mod cli_errors;
 mod cli_manners;
 mod cli_step;
@@ -15,6 +16,7 @@ mod methods;
 mod next_layer;
 mod own_policy;
 mod pipeline_laws;
+mod planner_models;
 mod plots;
 mod profiles;
 mod random_scenarios;
@@ -22,6 +24,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod sweeps;
 mod traces;
 
 /// Says on stderr that a test did not do its work, and why. The test runner keeps what `eprintln!` of a test that

@@ -8,7 +8,7 @@ use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::UniformFootprint;
 use orbitflow_sim::pipeline::CopyOrder;
-use orbitflow_sim::planner::{PlannerSwitches, Victim};
+use orbitflow_sim::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 use orbitflow_sim::policy::registry::Known;
 use orbitflow_sim::record::{Record, Sink, Trigger};
 use orbitflow_sim::server::{
@@ -98,6 +98,15 @@ pub fn draw(seed: u64) -> Scenario {
         for request in &mut requests {
             request.slo = slo.scale_saturating(one_of(random, &[0.7, 1.0, 1.5]));
         }
+    }
+    if random.random_bool(0.3) {
+        planner.forecast = one_of(random, &[Forecast::Prefix, Forecast::Pipeline]);
+        planner.placement_space = PlacementSpace::Layers;
+        // a descent uses all of it
+        planner.node_cap = 300;
+    } else if random.random_bool(0.3) {
+        planner.forecast = Forecast::Pipeline;
+        planner.node_cap = 2_000;
     }
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }

@@ -223,11 +223,8 @@ fn policies_are_names_or_tables_with_different_keys() {
         say("[{ use = \"orbitflow\", max_pause = 1 }]")
             .contains("policies[0].max_pause: 1: expected a duration")
     );
-    let layers = say("[{ use = \"orbitflow\", key = \"orbitflow-layers\", placement_space = \"layers\" }]");
-    assert!(
-        layers.contains("policies[0].placement_space: \"layers\": not supported in this version"),
-        "{layers}"
-    );
+    let lairs = say("[{ use = \"orbitflow\", key = \"orbitflow-layers\", placement_space = \"lairs\" }]");
+    assert!(lairs.contains("policies[0].placement_space: \"lairs\": expected"), "{lairs}");
     let twice = say("[\"orbitflow\", { use = \"orbitflow\", pause = false }]");
     assert!(
         twice.contains("policies[1]: { use = \"orbitflow\", pause = false }: expected different keys: `orbitflow` stands twice"),

@@ -376,8 +376,8 @@ fn list_prints_the_models_in_three_formats() {
 }
 
 #[test]
-fn schemas_are_json_and_a_sweep_is_refused() {
-    for file in ["scenario", "results", "trace"] {
+fn schemas_are_json_and_a_sweep_is_a_scenario_with_axes() {
+    for file in ["scenario", "sweep", "results", "trace"] {
         let (code, stdout, _) = orbitflow(&["schema", file]);
         let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!((code, &schema["type"]), (0, &"object".into()), "{file}");
@@ -387,9 +387,11 @@ fn schemas_are_json_and_a_sweep_is_refused() {
     let engine = &scenario["properties"]["engine"];
     assert_eq!(engine["additionalProperties"], false);
     assert_eq!(engine["properties"]["restore"]["enum"], serde_json::json!(["blocking", "lazy"]));
-    let (code, stdout, stderr) = orbitflow(&["schema", "sweep"]);
-    assert_eq!((code, stdout.as_str()), (2, ""));
-    assert!(stderr.starts_with("error: schema: sweep: not supported in this version"), "{stderr}");
+    let (_, sweep, _) = orbitflow(&["schema", "sweep"]);
+    let mut sweep: serde_json::Value = serde_json::from_str(&sweep).unwrap();
+    let axes = sweep["properties"].as_object_mut().unwrap().remove("axes").unwrap();
+    assert_eq!(axes["type"], "object");
+    assert_eq!(sweep["properties"], scenario["properties"]);
 }
 
 #[test]

@@ -11,9 +11,13 @@
 //!    is as good as the incumbent in the other three.
 //!
 //! Exact unless the node cap is hit, and then it says so. Never bounded by the clock, so deterministic.
+//!
+//! All of this is by the prefix forecast, over the candidates of either placement space. By the simulated step
+//! candidates are searched in [`pipelined`], any layers in [`layers`](super::layers).
 
 mod linear;
 mod order;
+pub(super) mod pipelined;
 mod start;
 mod surrogate;
 mod tail;
@@ -24,51 +28,67 @@ use self::surrogate::Surrogate;
 use self::tree::{Goal, Limits, Stop, Tree};
 use super::problem::{Problem, longest_rounding_to, whole_ns};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, Plan};
+use super::{Infeasible, Instance, NoPlan, PlacementSpace, Plan, StepModel, layers};
 
 /// Nodes after which a search counts as hard, and a better incumbent is worth some time.
 const PROBE_NODES: u64 = 2_000;
 
-/// What consecutive searches share: the tables of the model, rebuilt only when the number of layers changes.
+/// What consecutive searches share: the tables of the model, rebuilt only when the number of layers or the placement
+/// space changes.
 #[derive(Debug, Default)]
 pub struct Scratch {
     shape: Option<Shape>,
 }
 
 impl Scratch {
-    fn shape(&mut self, layers: u32) -> &Shape {
-        if self.shape.as_ref().is_none_or(|shape| shape.layers != layers) {
-            self.shape = Some(Shape::new(layers));
+    fn shape(&mut self, layers: u32, space: PlacementSpace) -> &Shape {
+        if self.shape.as_ref().is_none_or(|shape| (shape.layers, shape.space) != (layers, space)) {
+            self.shape = Some(Shape::new(layers, space));
         }
         self.shape.as_ref().expect("Invariant: just made")
     }
 }
 
-/// The best placement of `instance` by the order of design §4.2.
+/// The best placement of `instance` by the order of design §4.2; any layers by the simulated step, once they are many,
+/// the best one found ([`layers`]).
 ///
 /// # Errors
 /// No placement fits memory, or none that fits meets the SLO budget (or none was found before the node cap: then
 /// [`NoPlan::node_cap_hit`]).
 pub fn search(instance: &Instance, scratch: &mut Scratch) -> Result<Plan, NoPlan> {
-    let problem = Problem::new(instance, scratch.shape(instance.layers));
+    let problem = Problem::new(instance, scratch.shape(instance.layers, instance.space));
+    match (instance.model, instance.space) {
+        (StepModel::Prefix, _) => by_prefix(&problem),
+        (StepModel::Pipeline { slots, order }, PlacementSpace::Distance) => {
+            pipelined::search(&problem, slots, order)
+        }
+        (StepModel::Pipeline { slots, order }, PlacementSpace::Layers) => {
+            layers::search(&problem, slots, order)
+        }
+    }
+}
+
+/// [`search()`] by the prefix forecast.
+pub(super) fn by_prefix(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
+    let instance = problem.instance;
     let requests = problem.requests();
     if problem.need <= 0 {
         let choice = vec![0; requests];
         let forecast_ns = problem.forecast_ns(&choice);
         return if forecast_ns <= problem.t_max_ns() {
-            Ok(Plan::new(&problem, &choice, 1))
+            Ok(Plan::new(problem, &choice, 1))
         } else {
-            Err(NoPlan::new(&problem, Infeasible::Slo, 1))
+            Err(NoPlan::new(problem, Infeasible::Slo, 1))
         };
     }
     if instance.uniform {
-        return uniform(&problem);
+        return uniform(problem);
     }
-    let order = Order::by_efficiency(&problem, Symmetry::SameSize);
+    let order = Order::by_efficiency(problem, Symmetry::SameSize);
     if order.most_freed(0) < problem.need {
-        return Err(NoPlan::new(&problem, Infeasible::Memory, 1));
+        return Err(NoPlan::new(problem, Infeasible::Memory, 1));
     }
-    Stages::new(&problem, &order).run(&order)
+    Stages::new(problem, &order).run(&order)
 }
 
 /// One common distance: as many placements as candidates, all looked at.
@@ -103,6 +123,7 @@ struct Stages<'p> {
     /// No placement has a lower forecast, nanoseconds.
     least_ns: f64,
     nodes: u64,
+    cap: u64,
     /// The stage in which the node cap was hit.
     capped: Option<Goal>,
 }
@@ -112,7 +133,8 @@ impl<'p> Stages<'p> {
         let mut limits = Limits::none(problem);
         limits.set_step(problem, problem.t_max_ns());
         let least_ns = order.least_forecast_ns(problem);
-        Stages { problem, limits, incumbent: None, least_ns, nodes: 1, capped: None }
+        let cap = problem.instance.node_cap;
+        Stages { problem, limits, incumbent: None, least_ns, nodes: 1, cap, capped: None }
     }
 
     fn run(mut self, order: &Order) -> Result<Plan, NoPlan> {
@@ -227,7 +249,7 @@ impl<'p> Stages<'p> {
         self.descend_fully(order, Goal::First, 0);
     }
 
-    /// [`Self::descend`] to the end, or as far as the instance's node cap allows.
+    /// [`Self::descend`] to the end, or as far as the node cap allows.
     fn descend_fully(&mut self, order: &Order, goal: Goal, floor: u64) {
         if self.descend(order, goal, floor, u64::MAX) == Some(Stop::NodeCap) {
             self.capped = Some(goal);
@@ -237,7 +259,7 @@ impl<'p> Stages<'p> {
     /// Searches for `goal` under the limits, visiting `most` nodes; `floor` is a value of the goal's criterion
     /// that no placement beats. Says why it ended, if it did not look everywhere.
     fn descend(&mut self, order: &Order, goal: Goal, floor: u64, most: u64) -> Option<Stop> {
-        let cap = self.problem.instance.node_cap.saturating_sub(self.nodes).min(most);
+        let cap = self.cap.saturating_sub(self.nodes).min(most);
         let limits = self.limits.clone();
         let mut tree = Tree::new(self.problem, order, goal, floor, limits, self.incumbent.as_deref(), cap);
         let flow = tree.descend();

@@ -8,11 +8,19 @@ use crate::units::TOO_LONG;
 
 static SILENCE: Once = Once::new();
 
+/// A simulation whose time went beyond what a `u64` of picoseconds holds.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "{TOO_LONG}\nhint: a link, a solver or a think time is far too slow for this trace, or the trace too long for \
+     this server: `--set trace.limit=500` keeps its first 500 requests"
+)]
+pub struct TooLong;
+
 /// Runs a simulation, on this thread or on many.
 ///
 /// # Errors
-/// Its time went beyond what a `u64` of picoseconds holds. Any other panic goes on.
-pub fn within_213_days<T>(simulate: impl FnOnce() -> T) -> anyhow::Result<T> {
+/// [`TooLong`]. Any other panic goes on.
+pub fn within_213_days<T>(simulate: impl FnOnce() -> T) -> Result<T, TooLong> {
     SILENCE.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -24,10 +32,7 @@ pub fn within_213_days<T>(simulate: impl FnOnce() -> T) -> anyhow::Result<T> {
     // Nothing of a simulation that broke off is looked at again.
     panic::catch_unwind(AssertUnwindSafe(simulate)).or_else(|payload| {
         if is_too_long(&*payload) {
-            anyhow::bail!(
-                "{TOO_LONG}\nhint: a link, a solver or a think time is far too slow for this trace, or the trace too long for this server: \
-                 `--set trace.limit=500` keeps its first 500 requests"
-            )
+            return Err(TooLong);
         }
         panic::resume_unwind(payload)
     })

@@ -1,0 +1,176 @@
+//! How much can be promised: the largest load, or the smallest GPU pool or link, at which a policy still meets an
+//! attainment target (design §2.1, `capacity`).
+//!
+//! What is varied is multiplied by a factor of 2⁻⁶ to 2⁶. All thirteen powers of two are tried, so that a target that is
+//! met, missed and met again is seen and said; between the last power before the first change and that change the
+//! factor is bisected to 2 %. For more is harder (load) the search comes from below, for more is easier (pool, link)
+//! from above, so the answer is the end of an unbroken stretch. Every seed is searched for itself; the policy's
+//! answer is that of its worst seed.
+//!
+//! Worked (a test): met up to a factor of 3. The powers are met up to 2 and missed at 4; √(2·4) = 2.83 is met, 3.36
+//! is not, … until the bracket is within 2 %: 2.986 to 3.018.
+
+mod vary;
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use vary::{METRICS, Metric, Quantity, Trial, Variation};
+
+/// Factors tried before anything is bisected: 2⁻⁶ to 2⁶.
+const POWERS: std::ops::RangeInclusive<i32> = -6..=6;
+
+/// Widest bracket of an answer, as a ratio.
+const PRECISION: f64 = 1.02;
+
+/// What a search over factors found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum Answer {
+    /// Met at `met`, missed at `missed`: at most 2 % apart.
+    Between {
+        /// The last factor tried at which the target is met.
+        met: f64,
+        /// The first factor tried beyond it at which it is missed.
+        missed: f64,
+    },
+    /// Met at every factor tried: the end of the range.
+    Everywhere {
+        /// The end.
+        met: f64,
+    },
+    /// Missed where it should be easiest.
+    NotReached,
+}
+
+impl Answer {
+    /// The factor that is promised, if there is one.
+    pub const fn factor(self) -> Option<f64> {
+        match self {
+            Answer::Between { met, .. } | Answer::Everywhere { met } => Some(met),
+            Answer::NotReached => None,
+        }
+    }
+}
+
+/// One search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
+    /// The answer.
+    pub answer: Answer,
+    /// Powers of two beyond the first miss at which the target is met again: the answer is not the whole truth.
+    pub met_again: Vec<f64>,
+    /// Attainment at the factor that is promised, percent.
+    pub attained_pct: Option<f64>,
+}
+
+/// The edge of an unbroken stretch of factors at which `attained` is at least `target`, from where it is easiest. The
+/// powers are tried side by side.
+pub fn search<E: Send>(
+    more_is_harder: bool,
+    target: f64,
+    attained: impl Fn(f64) -> Result<f64, E> + Sync,
+) -> Result<Found, E> {
+    // Exponents from the easiest on; `factor` is the true one.
+    let sign = if more_is_harder { 1 } else { -1 };
+    let factor = |exponent: f64| libm::exp2(exponent * f64::from(sign));
+    let powers: Vec<f64> = POWERS.map(f64::from).collect();
+    let tried: Vec<f64> =
+        powers.par_iter().map(|exponent| attained(factor(*exponent))).collect::<Result<_, E>>()?;
+    let met = |place: usize| tried[place] >= target;
+    let Some(miss) = (0..tried.len()).find(|place| !met(*place)) else {
+        let last = powers.len() - 1;
+        let answer = Answer::Everywhere { met: factor(powers[last]) };
+        return Ok(Found { answer, met_again: Vec::new(), attained_pct: Some(tried[last]) });
+    };
+    let met_again =
+        (miss..tried.len()).filter(|place| met(*place)).map(|place| factor(powers[place])).collect();
+    if miss == 0 {
+        return Ok(Found { answer: Answer::NotReached, met_again, attained_pct: None });
+    }
+    let (mut low, mut high, mut best) = (powers[miss - 1], powers[miss], tried[miss - 1]);
+    while high - low > libm::log2(PRECISION) {
+        let middle = (low + high) / 2.0;
+        let here = attained(factor(middle))?;
+        if here >= target {
+            (low, best) = (middle, here);
+        } else {
+            high = middle;
+        }
+    }
+    let answer = Answer::Between { met: factor(low), missed: factor(high) };
+    Ok(Found { answer, met_again, attained_pct: Some(best) })
+}
+
+/// The answer that holds for every seed: the hardest one's. `None` without seeds.
+pub fn of_every_seed(found: &[Found], more_is_harder: bool) -> Option<&Found> {
+    let promised = |found: &Found| match found.answer.factor() {
+        None => f64::NEG_INFINITY,
+        Some(factor) if more_is_harder => factor,
+        Some(factor) => -factor,
+    };
+    found.iter().min_by(|one, other| promised(one).total_cmp(&promised(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn with(more_is_harder: bool, attained: impl Fn(f64) -> f64 + Sync) -> Found {
+        search(more_is_harder, 90.0, |factor| Ok::<_, Infallible>(attained(factor))).unwrap()
+    }
+
+    fn step(up_to: f64) -> impl Fn(f64) -> f64 + Sync {
+        move |factor| if factor <= up_to { 95.0 } else { 50.0 }
+    }
+
+    #[test]
+    fn the_worked_number_of_the_header() {
+        let found = with(true, step(3.0));
+        let Answer::Between { met, missed } = found.answer else { panic!("{found:?}") };
+        assert!(met <= 3.0 && 3.0 < missed && missed / met <= 1.02, "{met} {missed}");
+        assert_eq!((format!("{met:.3}"), format!("{missed:.3}")), ("2.986".to_owned(), "3.018".to_owned()));
+        assert_eq!((found.met_again.len(), found.attained_pct), (0, Some(95.0)));
+    }
+
+    #[test]
+    fn never_met_and_always_met_are_answers() {
+        assert_eq!(with(true, |_| 10.0).answer, Answer::NotReached);
+        assert_eq!(with(true, |_| 90.0).answer, Answer::Everywhere { met: 64.0 });
+        assert_eq!(with(false, |_| 90.0).answer, Answer::Everywhere { met: 1.0 / 64.0 });
+    }
+
+    #[test]
+    fn where_more_is_easier_the_smallest_that_does_is_found() {
+        let found = with(false, |factor| if factor >= 0.7 { 92.0 } else { 0.0 });
+        let Answer::Between { met, missed } = found.answer else { panic!("{found:?}") };
+        assert!(missed < 0.7 && 0.7 <= met && met / missed <= 1.02, "{missed} {met}");
+    }
+
+    #[test]
+    fn a_target_met_again_beyond_a_miss_is_said_and_not_promised() {
+        let found = with(true, |factor| if factor <= 1.5 || factor == 8.0 { 95.0 } else { 50.0 });
+        assert!(found.answer.factor().is_some_and(|factor| factor <= 1.5));
+        assert_eq!(found.met_again, [8.0]);
+        let only_later = with(true, |factor| if factor == 8.0 { 95.0 } else { 50.0 });
+        assert_eq!((only_later.answer, only_later.met_again), (Answer::NotReached, vec![8.0]));
+    }
+
+    #[test]
+    fn the_worst_seed_decides() {
+        let of = |up_to| with(true, step(up_to));
+        let seeds = [of(3.0), of(1.2), of(9.0)];
+        assert_eq!(of_every_seed(&seeds, true), Some(&seeds[1]));
+        let never = [of(3.0), with(true, |_| 0.0)];
+        assert_eq!(of_every_seed(&never, true).map(|found| found.answer), Some(Answer::NotReached));
+        let least = [
+            with(false, |f| if f >= 0.5 { 99.0 } else { 0.0 }),
+            with(false, |f| if f >= 2.0 { 99.0 } else { 0.0 }),
+        ];
+        assert_eq!(of_every_seed(&least, false), Some(&least[1]));
+        assert_eq!(of_every_seed(&[], true), None);
+    }
+}

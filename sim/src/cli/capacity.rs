@@ -1,0 +1,258 @@
+//! `orbitflow capacity`: how much load a policy can promise an attainment at, or how little memory or link it needs.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::progress::Progress;
+use super::scenario_args::ScenarioArgs;
+use super::table::{Cell, Table};
+use super::{Format, OrInput};
+use crate::capacity::{self, Answer, Found, METRICS, Metric, Quantity, Trial, Variation};
+use crate::plot;
+use crate::report::rows::PolicyResult;
+use crate::scenario::did_you_mean;
+
+/// For each policy, the largest load at which it still meets the attainment with every seed, or the smallest GPU pool or
+/// link. Tried are 2^-6 to 2^6 times the scenario's own; the answer is within 2 %.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    /// Attainment to meet, in percent
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    attain: f64,
+    /// Which: any field of `attainment_pct`
+    #[arg(long, default_value = "e2e")]
+    metric: String,
+    /// Of what
+    #[arg(long, value_enum, default_value_t)]
+    of: Of,
+    /// Write the figure and its numbers here: capacity.svg, capacity.csv
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How to print the table
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Of {
+    /// Load factor, the largest
+    #[default]
+    Load,
+    /// GPU KV pool in layer-blocks, the smallest, at the scenario's load
+    GpuKv,
+    /// Link rate in bytes per second, the smallest, at the scenario's load
+    Link,
+}
+
+impl Of {
+    const fn quantity(self) -> Quantity {
+        match self {
+            Of::Load => Quantity::Load,
+            Of::GpuKv => Quantity::GpuKv,
+            Of::Link => Quantity::Link,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Of::Load => "Load factor",
+            Of::GpuKv => "GPU KV pool (layer-blocks)",
+            Of::Link => "Link (GB/s)",
+        }
+    }
+
+    /// In the unit of the title.
+    fn shown(self, value: f64) -> f64 {
+        if self == Of::Link { value / 1e9 } else { value }
+    }
+}
+
+/// One policy's answer.
+struct Row {
+    key: String,
+    label: String,
+    /// Value and search of each seed.
+    seeds: Vec<(f64, Found)>,
+    /// Of all seeds: the value, the first that misses, and what else must be said.
+    value: Option<f64>,
+    missed: Option<f64>,
+    attained_pct: Option<f64>,
+    note: String,
+}
+
+/// Runs the command. A target that is not reached is an answer.
+///
+/// # Errors
+/// Wrong input; a grid over anything but seeds; a folder that cannot be written.
+pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
+    if !(0.0..=100.0).contains(&args.attain) {
+        return Err(anyhow::anyhow!("--attain: {}: expected a percentage from 0 to 100", args.attain))
+            .or_input();
+    }
+    let metric = metric(&args.metric).or_input()?;
+    let grid = args.scenario.load_grid()?;
+    if let Some(axis) = grid.axes.iter().find(|axis| *axis != "seed") {
+        let problem = "expected no axis but `seed`, whose values must all meet the target";
+        return Err(anyhow::anyhow!(
+            "{}: axes.{axis}: {problem}\nhint: `--set {axis}=…` takes one value",
+            grid.name
+        ))
+        .or_input();
+    }
+    let variations: Vec<Variation> = grid
+        .points()
+        .map(|point| Variation::new(&point.scenario, args.of.quantity()))
+        .collect::<Result<_, _>>()
+        .or_input()?;
+    let policies = grid.point(0).scenario.policies.len();
+    let bar = Progress::new("searching", "searches", (policies * variations.len()) as u64, quiet);
+    let rows: Vec<Row> = (0..policies)
+        .into_par_iter()
+        .map(|policy| row(&args, metric, &variations, policy, &bar))
+        .collect::<Result<_, Trial>>()
+        .or_input()?;
+    bar.finish();
+    std::io::stdout().write_all(table(&args, &rows).render(args.format)?.as_bytes())?;
+    if let Some(dir) = &args.out {
+        write_figure(&args, &rows, &grid.name, dir)?;
+        if !quiet {
+            eprintln!("wrote {}", dir.join("capacity.svg").display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn metric(name: &str) -> anyhow::Result<Metric> {
+    let known = METRICS.iter().map(|(name, _)| *name);
+    METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric).ok_or_else(|| {
+        let hint =
+            did_you_mean(name, known.clone()).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        anyhow::anyhow!("--metric: {name:?}: expected one of {}{hint}", known.collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn row(
+    args: &Args,
+    metric: Metric,
+    seeds: &[Variation],
+    policy: usize,
+    bar: &Progress,
+) -> Result<Row, Trial> {
+    let of = args.of;
+    let harder = of.quantity().more_is_harder();
+    let attained = |variation: &Variation, factor| {
+        let tried = variation.try_at(factor, policy);
+        // A pool too small for one block per layer serves no one.
+        match tried {
+            Err(Trial::Run(_)) if of == Of::GpuKv => Ok(0.0),
+            tried => tried.map(|result: PolicyResult| metric(&result.attainment_pct)),
+        }
+    };
+    let found: Vec<Found> = seeds
+        .par_iter()
+        .map(|variation| {
+            let found = capacity::search(harder, args.attain, |factor| attained(variation, factor));
+            bar.add(1);
+            found
+        })
+        .collect::<Result<_, Trial>>()?;
+    let of_all = capacity::of_every_seed(&found, harder).expect("Invariant: a grid has a point").clone();
+    let named = seeds[0].try_at(1.0, policy)?;
+    let value = |found: &Found| found.answer.factor().map(|factor| of.shown(seeds[0].value(factor)));
+    let missed = match of_all.answer {
+        Answer::Between { missed, .. } => Some(of.shown(seeds[0].value(missed))),
+        Answer::Everywhere { .. } | Answer::NotReached => None,
+    };
+    let mut note = match of_all.answer {
+        Answer::Between { .. } => String::new(),
+        Answer::Everywhere { .. } => "met everywhere that was tried".to_owned(),
+        Answer::NotReached => "not reached".to_owned(),
+    };
+    let again: Vec<String> = found
+        .iter()
+        .flat_map(|found| &found.met_again)
+        .map(|factor| format!("{:.3}", of.shown(seeds[0].value(*factor))))
+        .collect();
+    if !again.is_empty() {
+        let separator = if note.is_empty() { "" } else { "; " };
+        note.push_str(&format!("{separator}met again at {} (not monotone)", again.join(", ")));
+    }
+    Ok(Row {
+        key: named.key,
+        label: named.label,
+        value: value(&of_all),
+        missed,
+        attained_pct: of_all.attained_pct,
+        note,
+        seeds: found.into_iter().map(|found| (value(&found).unwrap_or(0.0), found)).collect(),
+    })
+}
+
+fn table(args: &Args, rows: &[Row]) -> Table {
+    let unit = match args.of {
+        Of::Load => "load",
+        Of::GpuKv => "gpu_kv_layer_blocks",
+        Of::Link => "link_gb_per_s",
+    };
+    let attained = format!("{}_pct", args.metric);
+    let mut table = Table::new(["policy", unit, "missed_at", &attained, "seeds", "note"]);
+    for row in rows {
+        table.push([
+            row.key.as_str().into(),
+            row.value.map_or(Cell::Empty, |value| Cell::Number(value, 3)),
+            row.missed.map_or(Cell::Empty, |value| Cell::Number(value, 3)),
+            row.attained_pct.map_or(Cell::Empty, |value| Cell::Number(value, 1)),
+            (row.seeds.len() as u64).into(),
+            row.note.as_str().into(),
+        ]);
+    }
+    table
+}
+
+/// One line of `capacity.csv`.
+#[derive(Serialize)]
+struct Line<'a> {
+    policy: &'a str,
+    seed: usize,
+    value: Option<f64>,
+    attained_pct: Option<f64>,
+    met_again: usize,
+}
+
+fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut csv = csv::Writer::from_path(dir.join("capacity.csv"))?;
+    for row in rows {
+        for (seed, (value, found)) in row.seeds.iter().enumerate() {
+            csv.serialize(Line {
+                policy: &row.key,
+                seed,
+                value: found.answer.factor().map(|_| *value),
+                attained_pct: found.attained_pct,
+                met_again: found.met_again.len(),
+            })?;
+        }
+    }
+    csv.flush()?;
+    let bars: Vec<plot::CapacityBar> = rows
+        .iter()
+        .map(|row| plot::CapacityBar {
+            key: row.key.clone(),
+            label: row.label.clone(),
+            value: row.value,
+            seeds: row.seeds.iter().map(|(value, _)| *value).collect(),
+            note: row.note.clone(),
+        })
+        .collect();
+    let better = if args.of.quantity().more_is_harder() { "higher" } else { "lower" };
+    let title = format!("{} at which {} % {} is met", args.of.title(), args.attain, args.metric);
+    let setting = format!("{scenario}; bars: met with every seed, dots: each seed; {better} is better");
+    plot::draw_capacity(&title, &setting, &bars, &dir.join("capacity.svg"))?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `orbitflow capacity`: answers that hold when they are run again, and wrong input.
+
+use std::fs;
+
+use assert_cmd::Command;
+
+const SCENARIO: &str = r#"
+semantics = "published"
+model = "llama-3-8b"
+hardware = "engine-fit:a6000"
+policies = ["heuristic", "static-1", "resident"]
+slo.scale = [1.5]
+[trace]
+draw = { requests = 8, length_scale = 0.2 }
+step_time = "50 ms"
+[axes]
+seed = [1, 2]
+"#;
+
+fn orbitflow(dir: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("orbitflow").expect("the program");
+    command.current_dir(dir).args(args);
+    command
+}
+
+fn place() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    fs::write(folder.path().join("s.toml"), SCENARIO).expect("a scratch file");
+    folder
+}
+
+fn json(dir: &std::path::Path, args: &[&str]) -> serde_json::Value {
+    let answer = orbitflow(dir, args).args(["--format", "json"]).assert().success();
+    serde_json::from_slice(&answer.get_output().stdout).expect("JSON")
+}
+
+/// End-to-end attainment of one policy at one load, with the SLO of the scenario.
+fn e2e(dir: &std::path::Path, policy: &str, seed: u32, load: f64) -> f64 {
+    let rows = json(
+        dir,
+        &["compare", "s.toml", "--set", &format!("seed={seed}"), "--set", &format!("trace.load={load}")],
+    );
+    let row = rows.as_array().expect("rows").iter().find(|row| row["policy"] == policy).expect("the policy");
+    row["e2e_pct"].as_f64().expect("a number")
+}
+
+#[test]
+fn the_largest_load_holds_with_every_seed_and_two_percent_more_does_not() {
+    let place = place();
+    let dir = place.path();
+    let rows = json(dir, &["capacity", "s.toml", "--attain", "75"]);
+    let rows = rows.as_array().expect("rows");
+    assert_eq!(rows.len(), 3);
+    let mut bracketed = 0;
+    for row in rows {
+        let policy = row["policy"].as_str().expect("a key");
+        let (Some(load), Some(missed)) = (row["load"].as_f64(), row["missed_at"].as_f64()) else { continue };
+        bracketed += 1;
+        assert!(missed / load <= 1.02, "{row}");
+        let worst = |load| e2e(dir, policy, 1, load).min(e2e(dir, policy, 2, load));
+        assert!(worst(load) >= 75.0 && worst(missed) < 75.0, "{row}: {} {}", worst(load), worst(missed));
+    }
+    assert!(bracketed > 0, "{rows:?}");
+}
+
+#[test]
+fn not_reached_is_an_answer_and_a_figure_is_drawn() {
+    let place = place();
+    let dir = place.path();
+    let args =
+        ["capacity", "s.toml", "--attain", "100", "--metric", "ttft", "--set", "slo.ttft=1 us", "--out", "o"];
+    let rows = json(dir, &args);
+    assert_eq!((&rows[0]["load"], &rows[0]["note"]), (&serde_json::Value::Null, &"not reached".into()));
+    let figure = fs::read_to_string(dir.join("o/capacity.svg")).unwrap();
+    assert!(figure.contains("Load factor at which 100 % ttft is met") && figure.contains("not reached"));
+    let lines = fs::read_to_string(dir.join("o/capacity.csv")).unwrap();
+    assert_eq!(lines.lines().count(), 1 + 3 * 2, "{lines}");
+}
+
+#[test]
+fn less_pool_and_less_link_are_searched_downwards() {
+    let place = place();
+    let dir = place.path();
+    for (of, column) in [("gpu-kv", "gpu_kv_layer_blocks"), ("link", "link_gb_per_s")] {
+        let args = ["capacity", "s.toml", "--attain", "60", "--of", of, "--set", "seed=1"];
+        let rows = json(dir, &args);
+        let answered = rows.as_array().unwrap().iter().filter(|row| row[column].is_number());
+        assert!(answered.clone().count() > 0, "{rows}");
+        for row in answered {
+            let missed = row["missed_at"].as_f64().unwrap_or(0.0);
+            assert!(missed < row[column].as_f64().unwrap(), "{row}");
+        }
+    }
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let place = place();
+    let said = |args: &[&str]| {
+        let refused = orbitflow(place.path(), &[&["capacity", "s.toml"], args].concat()).assert().code(2);
+        String::from_utf8_lossy(&refused.get_output().stderr).into_owned()
+    };
+    for wrong in ["-1", "101", "nan", "inf"] {
+        assert!(said(&["--attain", wrong]).contains("expected a percentage from 0 to 100"), "{wrong}");
+    }
+    let metric = said(&["--attain", "90", "--metric", "tpot_stp"]);
+    assert!(
+        metric.contains("expected one of e2e, ttft") && metric.contains("did you mean `tpot_step`?"),
+        "{metric}"
+    );
+    let grid = SCENARIO.replace("seed = [1, 2]", "\"trace.draw.cv\" = [1, 2]");
+    fs::write(place.path().join("s.toml"), grid).unwrap();
+    assert!(said(&["--attain", "90"]).contains("s.toml: axes.trace.draw.cv: expected no axis but `seed`"));
+}

@@ -1,0 +1,244 @@
+//! Sweeps: the same bytes however they were run, what a stopped one leaves, what a merge refuses.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use assert_cmd::Command as Checked;
+
+/// 12 points of a few milliseconds.
+const GRID: &str = r#"
+model = "llama-3-8b"
+hardware = "engine-fit:a6000"
+policies = ["orbitflow", "static-1"]
+slo.scale = [1.5, 1]
+[trace]
+draw = { requests = 8, length_scale = 0.1 }
+[axes]
+seed = [1, 2, 3]
+"trace.load" = [1, 4]
+server = [{ name = "small", batch_size = 2 }, { name = "large", batch_size = 4, engine.slots = 3 }]
+"#;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        fs::write(folder.path().join("grid.toml"), GRID).expect("a scratch file");
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `orbitflow sweep grid.toml --out OUT ARGS`, outside of any cluster.
+    fn sweep(&self, out: &str, args: &[&str]) -> Checked {
+        let mut command = Checked::cargo_bin("orbitflow").expect("the program");
+        command.current_dir(self.folder.path()).args(["sweep", "grid.toml", "--out", out]).args(args);
+        for name in ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn merge(&self, args: &[&str]) -> Checked {
+        let mut command = Checked::cargo_bin("orbitflow").expect("the program");
+        command.current_dir(self.folder.path()).arg("merge").args(args);
+        command
+    }
+
+    /// Every file below a folder, with its bytes.
+    fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
+        fn visit(dir: &Path, prefix: &str, all: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in fs::read_dir(dir).expect("a folder") {
+                let entry = entry.expect("an entry");
+                let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+                if entry.path().is_dir() {
+                    visit(&entry.path(), &format!("{name}/"), all);
+                } else {
+                    all.insert(name, fs::read(entry.path()).expect("a file"));
+                }
+            }
+        }
+        let mut all = BTreeMap::new();
+        visit(&self.path(name), "", &mut all);
+        all
+    }
+}
+
+fn names(files: &BTreeMap<String, Vec<u8>>) -> Vec<&String> {
+    files.keys().collect()
+}
+
+fn stderr(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
+}
+
+/// Two folders hold the same files with the same bytes, said by name.
+fn assert_same(one: &BTreeMap<String, Vec<u8>>, other: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(names(one), names(other));
+    let differing: Vec<_> =
+        one.iter().filter(|(name, bytes)| other[*name] != **bytes).map(|(n, _)| n).collect();
+    assert_eq!(differing, Vec::<&String>::new());
+}
+
+#[test]
+fn one_thread_two_threads_and_three_shards_leave_the_same_bytes() {
+    let place = Place::new();
+    let table = place.sweep("one", &["--jobs", "1"]).assert().success();
+    assert_eq!(String::from_utf8_lossy(&table.get_output().stdout), "points,done,failed\n12,12,0\n");
+    place.sweep("two", &["--jobs", "2"]).assert().success();
+    let one = place.files("one");
+    assert_eq!(one.len(), 12 + 2, "12 points, the list and the table");
+    assert_same(&one, &place.files("two"));
+    for shard in ["2/3", "0/3", "1/3"] {
+        place.sweep(&format!("part-{}", &shard[..1]), &["--shard", shard]).assert().success();
+    }
+    place.merge(&["part-0", "part-1", "part-2", "--out", "merged"]).assert().success();
+    assert_same(&one, &place.files("merged"));
+    // 12 points, 2 policies, 2 scales, and the header
+    let table = String::from_utf8(one["sweep.csv"].clone()).unwrap();
+    assert_eq!(table.lines().count(), 1 + 12 * 2 * 2);
+    assert!(table.starts_with("point,seed,trace.load,server,policy,slo_scale,slo_s,e2e_pct,"), "{table}");
+    assert!(table.contains("\n\"seed=1,trace.load=1,server=small\",1,1,small,orbitflow,1.5,"), "{table}");
+}
+
+#[test]
+fn shards_may_share_a_folder_and_take_their_part_from_the_cluster() {
+    let place = Place::new();
+    place.sweep("one", &[]).assert().success();
+    let slurm = |task: &str| {
+        let mut command = place.sweep("shared", &[]);
+        command.env("SLURM_ARRAY_TASK_ID", task).env("SLURM_ARRAY_TASK_MIN", "1");
+        command.env("SLURM_ARRAY_TASK_COUNT", "2").env("SLURM_ARRAY_TASK_STEP", "1");
+        command
+    };
+    let said = stderr(&slurm("1").assert().success());
+    assert!(said.contains("Slurm says: shard 0/2"), "{said}");
+    let gaps = stderr(&place.merge(&["shared"]).assert().code(2));
+    assert!(gaps.contains("6 of 12 points are missing") && gaps.contains("run `--shard 1/2`"), "{gaps}");
+    slurm("2").assert().success();
+    place.merge(&["shared"]).assert().success();
+    let (one, shared) = (place.files("one"), place.files("shared"));
+    assert_eq!((&one["sweep.csv"], &one["sweep.json"]), (&shared["sweep.csv"], &shared["sweep.json"]));
+    let alone = stderr(&place.sweep("x", &[]).env("JOB_COMPLETION_INDEX", "0").assert().code(2));
+    assert!(alone.contains("JOB_COMPLETIONS: absent: expected a whole number"), "{alone}");
+}
+
+#[test]
+fn a_killed_sweep_goes_on_and_leaves_the_bytes_of_an_undisturbed_one() {
+    let place = Place::new();
+    place.sweep("whole", &[]).assert().success();
+    let whole = place.files("whole");
+    // Killed as soon as so many points are there, and once more.
+    for points in [1, 5] {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("orbitflow"))
+            .current_dir(place.folder.path())
+            .args(["sweep", "grid.toml", "--out", "killed", "--jobs", "1", "--shard", "0/1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program");
+        let done = || fs::read_dir(place.path("killed/points")).map_or(0, Iterator::count);
+        while done() < points && child.try_wait().expect("a child").is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().expect("a child that may have ended");
+        child.wait().expect("a child");
+    }
+    // What a process that was killed while it wrote leaves, and a point cut short by a broken disk.
+    let point = place.files("whole").into_keys().find(|name| name.starts_with("points/")).expect("a point");
+    fs::write(place.path("killed").join(&point), "{ \"schema_version\": 1,").unwrap();
+    let said = stderr(&place.sweep("killed", &[]).assert().success());
+    assert!(said.contains("done before"), "{said}");
+    assert_same(&whole, &place.files("killed"));
+}
+
+#[test]
+fn a_point_that_fails_is_named_with_its_reason_and_stops_no_other() {
+    let place = Place::new();
+    let grid = GRID.replace("seed = [1, 2, 3]", "\"trace.step_time\" = [\"1 ms\", \"1 h\"]\n");
+    // 1 h per step of arrivals: the last one comes after 213 days.
+    let grid = grid.replace("\"trace.load\" = [1, 4]", "\"trace.load\" = [0.001]");
+    fs::write(place.path("grid.toml"), grid).unwrap();
+    let failed = place.sweep("out", &[]).assert().code(1);
+    let said = stderr(&failed);
+    assert!(said.contains("trace.step_time=1 h,trace.load=0.001,server=small: "), "{said}");
+    assert!(said.contains("2 of 4 points failed"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&failed.get_output().stdout), "points,done,failed\n4,2,2\n");
+    let table = String::from_utf8(place.files("out")["sweep.csv"].clone()).unwrap();
+    assert_eq!(table.lines().count(), 1 + 2 * 2 * 2);
+}
+
+#[test]
+fn a_merge_refuses_gaps_other_sweeps_and_contradictions() {
+    let place = Place::new();
+    place.sweep("a", &["--shard", "0/2"]).assert().success();
+    place.sweep("b", &["--shard", "1/2"]).assert().success();
+    let said = |args: &[&str]| stderr(&place.merge(args).assert().code(2));
+    let gaps = said(&["a", "--out", "m"]);
+    assert!(gaps.contains("6 of 12 points are missing, the first is number 1"), "{gaps}");
+    fs::create_dir(place.path("empty")).unwrap();
+    assert!(said(&["empty"]).contains("no sweep.json and no shard-K-of-N.json"));
+    // Another sweep: one axis less.
+    place.sweep("other", &["--shard", "1/2", "--set", "seed=1"]).assert().success();
+    assert!(said(&["a", "other", "--out", "m"]).contains("is not of the same sweep or version as"));
+    // Another version.
+    let list = place.path("b/shard-1-of-2.json");
+    let text = fs::read_to_string(&list).unwrap();
+    fs::write(&list, text.replace(env!("CARGO_PKG_VERSION"), "0.0.1")).unwrap();
+    assert!(said(&["a", "b", "--out", "m"]).contains("is not of the same sweep or version as"));
+    // A point of another digest in a second list of the same part.
+    let digest = text.split("\"digest\": \"").nth(1).expect("a digest")[..64].to_owned();
+    fs::write(&list, &text).unwrap();
+    place.sweep("c", &["--shard", "1/2"]).assert().success();
+    fs::write(place.path("c/shard-1-of-2.json"), text.replace(&digest, &"0".repeat(64))).unwrap();
+    let contradiction = said(&["a", "b", "c", "--out", "m"]);
+    assert!(contradiction.contains("contradicts another list of this sweep"), "{contradiction}");
+    // A truncated list.
+    fs::write(&list, &text[..text.len() / 2]).unwrap();
+    assert!(said(&["a", "b", "--out", "m"]).contains("b/shard-1-of-2.json: "));
+    assert!(!place.path("m/sweep.json").exists(), "nothing is written before all is well");
+}
+
+#[test]
+fn another_sweep_is_replaced_only_by_force_which_keeps_equal_points() {
+    let place = Place::new();
+    place.sweep("out", &[]).assert().success();
+    let refused = stderr(&place.sweep("out", &["--set", "seed=1"]).assert().code(2));
+    assert!(refused.contains("sweep.json: is of another sweep or version"), "{refused}");
+    let forced = stderr(&place.sweep("out", &["--set", "seed=1", "--force"]).assert().success());
+    assert!(forced.contains("4 points, 4 of them done before"), "{forced}");
+}
+
+#[test]
+fn a_grid_is_refused_where_one_scenario_is_expected_and_checked_point_by_point() {
+    let place = Place::new();
+    let orbitflow = |args: &[&str]| {
+        let mut command = Checked::cargo_bin("orbitflow").expect("the program");
+        command.current_dir(place.folder.path()).args(args);
+        command
+    };
+    let refused = stderr(&orbitflow(&["compare", "grid.toml"]).assert().code(2));
+    assert!(
+        refused.contains("grid.toml: axes: seed, trace.load, server: expected one scenario"),
+        "{refused}"
+    );
+    assert!(refused.contains("--set seed=1 --set trace.load=1 --set server=small"), "{refused}");
+    orbitflow(&["compare", "grid.toml", "--set", "seed=1", "--set", "trace.load=1", "--set", "server=small"])
+        .assert()
+        .success();
+    let checked =
+        orbitflow(&["check", "grid.toml", "--set", "seed=1", "--set", "trace.load=4", "--format", "csv"])
+            .assert()
+            .success();
+    let table = String::from_utf8_lossy(&checked.get_output().stdout).into_owned();
+    assert!(table.starts_with("point,policy,slo_scale,"), "{table}");
+    // orbitflow at 2 scales and static-1 once, at 2 points
+    assert_eq!(table.lines().count(), 1 + 2 * 3, "{table}");
+}
