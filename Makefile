@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ bench: release ## steps, layer-steps and plans per second, and memory, on fixed 
 plots: release ## the figures of plots/, drawn again from the demo
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
 	cd out/demo/plots && cp attainment.svg tbt_cdf.svg timeline-orbitflow.svg timeline-static-1.svg ../../../plots/
+
+paper: ## the paper's experiments: figures, their numbers and summary.md in plots/paper; resumes if it was killed
+	$(CARGO) build --release --package orbitflow-sim --example paper
+	target/release/examples/paper --out plots/paper
 
 determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
 	$(CARGO) build --package orbitflow-sim

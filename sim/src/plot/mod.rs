@@ -18,7 +18,7 @@ mod page;
 pub mod panel;
 pub mod raster;
 mod scoreboard;
-mod style;
+pub mod style;
 mod timeline;
 pub mod words;
 
