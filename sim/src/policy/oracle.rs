@@ -141,13 +141,11 @@ impl Oracle {
             Proof::Unknown(counts) => Some(counts),
             Proof::NodeCap => None,
         };
-        if batch.room.cells() <= moves::EXHAUSTIVE_CELLS {
-            let (room, now) = (batch.room.clone(), batch.now.clone());
-            let found = moves::exhaustive(&room, &now, |sets| batch.time(sets))?;
-            return Some((found, StepProof::Optimal));
-        }
         let found = self.search(batch, best, counts);
         let proof = batch.prove(found.time);
+        if proof == StepProof::BestFound && batch.room.cells() <= moves::EXHAUSTIVE_CELLS {
+            return Some((batch.look_at_all(found), StepProof::Optimal));
+        }
         Some((found, proof))
     }
 
@@ -336,6 +334,14 @@ impl Batch {
         Some(Found::new(sets, time, &self.now))
     }
 
+    /// The best of `found` and every placement that fits.
+    fn look_at_all(&mut self, found: Found) -> Found {
+        let (room, costs, now) = (self.room.clone(), self.costs.clone(), self.now.clone());
+        let than = self.without_intercept(found.time);
+        let worth = |counts: &[u32]| costs.may_be_shorter(room.layers, counts, than);
+        moves::exhaustive(&room, &now, found, worth, |sets| self.time(sets))
+    }
+
     /// Everything offloaded, with the slots of `next-layer`, where the server has another number and it fits.
     fn next_layer(&mut self) -> Option<Found> {
         let slots = if self.charged { u64::from(NEXT_LAYER_SLOTS) } else { 0 };
@@ -350,10 +356,13 @@ impl Batch {
 
     /// Whether any placement at the server's own slots can be faster than `time`.
     fn proof(&self, time: SimDuration) -> Proof {
+        moves::least(&self.room, &self.costs, self.without_intercept(time), PROOF_NODES)
+    }
+
+    /// `time` as the bounds have it. Where all may stay, no step is shorter than that, and it has no intercept.
+    fn without_intercept(&self, time: SimDuration) -> SimDuration {
         let resident = vec![LayerSet::EMPTY; self.now.len()];
-        // Where all may stay, no step is shorter than that, and it has no intercept.
-        let intercept = if self.room.fits(&resident) { SimDuration::ZERO } else { self.intercept };
-        moves::least(&self.room, &self.costs, time.saturating_sub(intercept), PROOF_NODES)
+        if self.room.fits(&resident) { time } else { time.saturating_sub(self.intercept) }
     }
 
     fn prove(&self, time: SimDuration) -> StepProof {

@@ -13,6 +13,7 @@ mod golden_step;
 mod laws;
 mod methods;
 mod next_layer;
+mod oracle;
 mod own_policy;
 mod pipeline_laws;
 mod plots;
