@@ -14,7 +14,7 @@ use orbitflow_sim::planner::PlannerSwitches;
 use orbitflow_sim::planner::moves::{self, Costs, EXHAUSTIVE_CELLS, Found, Proof, Room};
 use orbitflow_sim::policy::registry::{self, Known, METHODS, Method};
 use orbitflow_sim::policy::{Decision, LiveRequest, RunState, Stage, View};
-use orbitflow_sim::record::{Record, Sink, StepKind, StepProof, StepRecord};
+use orbitflow_sim::record::{Record, Sink, StepKind, StepProof};
 use orbitflow_sim::runner;
 use orbitflow_sim::scenario::Scenario;
 use orbitflow_sim::server::{Noise, ServerConfig, ServerSwitches, WriteBack};
@@ -24,7 +24,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{random_scenarios, servers};
 
-const BLOCK: u64 = 65_536;
+/// A block of so many bytes makes whole numbers of bytes per second of the copies below.
+const BLOCK: u64 = 60_000;
 
 fn ms(millis: f64) -> SimDuration {
     SimDuration::from_secs_f64(millis / 1e3)
@@ -186,18 +187,24 @@ fn copies_and_the_layer_fetched_last_are_a_proof_and_an_equally_fast_layout_stay
 }
 
 #[test]
-fn next_layer_with_its_own_two_slots_is_taken_where_one_slot_cannot_keep_up() {
-    // Nothing stays of one request (a pool of 2 layers holds `a` of it, so it may run): with one slot copies and layers
-    // take turns, 2·(10 + 10) = 40 at best; with two slots and all four layers: 4·10 + 10 = 50. One slot is faster.
-    // Twelve layers, six must go: 6·(19 + 10) = 174 at one slot; all twelve at two: 12·19 + 10 = 238.
-    // At 12 ms a copy: 6·22 = 132, or compute and waits; all twelve: 12·12 + 10 = 154. So a long stretch of one request
-    // never needs it, and what the server says stays.
-    for (layers, copy) in [(4, 10.0), (12, 19.0), (12, 12.0)] {
-        let mut batch = Batch::new(&[1], u64::from(layers / 2), cost(layers, 10.0, copy));
-        batch.server.switches.slots = 1;
-        let decision = batch.oracle();
-        let next_layer = batch.time(&[LayerSet::all(layers)], 2);
-        assert!(decision.forecast.expect("a step") <= next_layer);
+fn next_layer_s_second_slot_never_beats_distance_1_with_one() {
+    // L = 4, C = 15: 2·(15 + 10) = 50 against 4·15 + 10 = 70; L = 5: 60 against 85; C = 5: 4·10 against 5 + 4·10.
+    for layers in [4, 5, 32, 33] {
+        for copy in [5.0, 10.0, 15.0, 30.0] {
+            let mut batch = Batch::new(&[1, 2], u64::MAX, cost(layers, 10.0, copy / 3.0));
+            for order in [CopyOrder::ReadyFirst, CopyOrder::InOrder] {
+                batch.server.switches.copy_order = order;
+                let step = |distance, slots| {
+                    batch.time(&[Placement::at(Distance::At(distance), layers).offloaded; 2], slots)
+                };
+                let (one, two) = (step(1, 1), step(0, 2));
+                let turns = f64::from(layers / 2) * (10.0 + copy.max(10.0)) + 10.0 * f64::from(layers % 2);
+                assert!(one.as_secs_f64() * 1e3 <= turns + 1e-6, "{layers} layers, {copy} ms: {one}");
+                let whole = f64::max(copy + 10.0 * f64::from(layers), copy * f64::from(layers) + 10.0);
+                assert!((two.as_secs_f64() * 1e3 - whole).abs() < 1e-6, "{layers} layers, {copy} ms: {two}");
+                assert!(one <= two);
+            }
+        }
     }
 }
 
@@ -248,7 +255,7 @@ fn no_method_s_placement_makes_the_same_step_shorter() {
         let known = Known { belief, ..batch.told_truth() };
         let oracle = batch.decide(Method::Oracle, &known);
         let Some(forecast) = oracle.forecast else { continue };
-        let slots = oracle.slots.unwrap_or(batch.server.switches.slots);
+        let slots = batch.server.switches.slots;
         let sets = batch.sets(&oracle);
         assert_eq!(batch.time(&sets, slots), forecast, "seed {seed}: it knows what its step takes");
         steps += 1;
@@ -286,7 +293,7 @@ fn no_method_s_placement_makes_the_same_step_shorter() {
 #[test]
 fn small_batches_are_optimal_as_if_every_placement_had_been_looked_at_and_most_are_found_by_moves_alone() {
     let (mut batches, mut alone, mut proven) = (0, 0, 0);
-    for seed in 1000..1400 {
+    for seed in 1000..1160 {
         let batch = draw(seed);
         let (room, now, costs) = (batch.room(), batch.now(), batch.costs());
         let oracle = batch.oracle();
@@ -301,11 +308,7 @@ fn small_batches_are_optimal_as_if_every_placement_had_been_looked_at_and_most_a
         let start = Found::new(start.clone(), time(&start), &now);
         let best = moves::exhaustive(&room, &now, start, |_| true, time);
         batches += 1;
-        if oracle.slots == Some(slots) {
-            assert_eq!((forecast, oracle.proof), (best.time, Some(StepProof::Optimal)), "seed {seed}");
-        } else {
-            assert!(forecast < best.time, "seed {seed}: next-layer has other slots");
-        }
+        assert_eq!((forecast, oracle.proof), (best.time, Some(StepProof::Optimal)), "seed {seed}");
         // The bound never says that there is nothing shorter when there is.
         let free = batch.truth.link_intercept;
         let least = best.time.saturating_sub(if best.sets.iter().all(|set| set.is_empty()) {
@@ -345,16 +348,22 @@ fn a_search_that_may_look_at_nothing_keeps_what_it_has() {
 }
 
 /// Checks every decode step of a run.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Steps {
     plain: u32,
     said: u32,
+    refused: u32,
+    preempted: u32,
 }
 
 impl Sink for Steps {
     fn record(&mut self, record: &Record<'_>) {
-        let Record::Step { step: StepRecord { kind: StepKind::Decode, .. }, .. } = record else { return };
-        let Record::Step { step, .. } = record else { return };
+        let step = match record {
+            Record::Step { step, .. } if step.kind == StepKind::Decode => step,
+            Record::PlacementRefused { .. } => return self.refused += 1,
+            Record::Preempted { .. } => return self.preempted += 1,
+            _ => return,
+        };
         self.said += u32::from(step.proof.is_some());
         if let Some(forecast) = step.forecast {
             assert_eq!(forecast, step.compute + step.stall, "step {}", step.index);
@@ -366,8 +375,9 @@ impl Sink for Steps {
 #[test]
 fn in_a_run_without_noise_every_step_without_restores_takes_what_the_oracle_said() {
     let mut steps = Steps::default();
-    for seed in 0..40 {
+    for seed in 0..60 {
         let mut scenario = random_scenarios::draw(seed);
+        scenario.server.host_kv = None;
         scenario.server.switches.noise = Noise::default();
         scenario.server.switches.write_back = WriteBack::Free;
         let setup = Setup {
@@ -381,6 +391,8 @@ fn in_a_run_without_noise_every_step_without_restores_takes_what_the_oracle_said
         assert!(steps.said > before, "seed {seed}: each step says how good it is");
     }
     assert!(steps.plain > 1000, "{}", steps.plain);
+    // Each preemption is for want of GPU room and one refusal; any other refusal would be a newcomer that did not fit.
+    assert!(steps.preempted >= 5 && steps.refused == steps.preempted, "{steps:?}");
 }
 
 #[test]
