@@ -424,3 +424,19 @@ fn a_batch_above_8_is_refused_and_node_cap_is_the_one_switch_it_reads() {
     );
     assert_eq!(registry::find("oracle").map(|entry| entry.label), Some("Oracle (ceiling)"));
 }
+
+#[test]
+fn every_decode_step_of_the_oracle_is_counted_as_optimal_or_best_found_and_no_other_method_s_is() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
+    let overrides = ["trace.limit=6", "policies=[\"oracle\", \"static-1\"]"].map(str::to_owned);
+    let prepared =
+        runner::prepare(&Scenario::load(&demo, &overrides).expect("a scenario")).expect("it is whole");
+    let results = runner::compare(&prepared, &prepared.contenders, runner::Options::default()).saved.results;
+    let [oracle, other] = &results.policies[..] else { panic!("two policies") };
+    let proofs = oracle.plans.proofs.expect("it says");
+    assert_eq!(proofs.optimal + proofs.best_found, oracle.steps.decode);
+    assert_eq!(other.plans.proofs, None);
+    let said =
+        format!("oracle: {} of {} decode steps are proven optimal", proofs.optimal, oracle.steps.decode);
+    assert!(results.notes.iter().any(|note| note.starts_with(&said)), "{:?}", results.notes);
+}
