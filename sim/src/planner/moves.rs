@@ -1,8 +1,8 @@
 //! Local search over free layer sets: one set of offloaded layers per request, whatever a step costs.
 //!
 //! [`improve`] moves, trades, swaps, adds and drops single layers while that makes the step shorter;
-//! [`exhaustive`] looks at every placement of a small batch, and is its slow twin; [`least`] proves that no placement
-//! can be shorter than a given one ([`bound`](self::least)). The step time is a closure: the search knows nothing about
+//! [`exhaustive`] looks at every placement of a small batch, and is its slow twin; [`least()`] proves that no placement
+//! can be shorter than a given time. The step time is a closure: the search knows nothing about
 //! slots, links, engines or policies, only how much memory a placement takes ([`Room`]).
 //!
 //! The rule: over sets `S_r ⊆ {1 … L}` with `Σ_r ((L − |S_r|) + staging·[S_r ≠ ∅])·b_r ≤ capacity`, the least
@@ -12,8 +12,7 @@
 //!
 //! Worked (L = 4, 10 ms a layer, 15 ms a copy, two slots, two layers must go): distance 1 is layers 2 and 4, whose
 //! copies end at 15 and 30 ms: layer 2 waits 5 ms, the step takes 45 ms. Moving layer 2 to 3 makes it 40 ms: copies of
-//! 3 and 4 end at 15 and 30 ms, when layers 1 to 2 and 1 to 3 have just been computed or not yet. Compute alone takes 40:
-//! nothing can be shorter.
+//! 3 and 4 end at 15 and 30 ms, and layers 2 and 3 at 20 and 30 ms. Compute alone takes 40: nothing can be shorter.
 
 mod least;
 
@@ -208,28 +207,56 @@ fn neighbours_of(room: &Room, sets: &[LayerSet], cell: usize, out: &mut Vec<Chan
     }
 }
 
-/// The best of every placement that fits; the first of equals, counting sets up as binary numbers, the first request the
-/// lowest digits. `None`: nothing fits. Panics beyond [`EXHAUSTIVE_CELLS`].
+/// The best of `start` and every placement that fits and is shorter; the first of equals, counting sets up as binary
+/// numbers, the first request the lowest digits. Numbers of layers that `worth` says no to are left out: with a bound that
+/// no such placement can beat `start`, the answer is the same ([`Costs::may_be_shorter`]).
+/// Panics beyond [`EXHAUSTIVE_CELLS`].
 pub fn exhaustive(
     room: &Room,
     now: &[LayerSet],
+    start: Found,
+    worth: impl Fn(&[u32]) -> bool,
     mut time: impl FnMut(&[LayerSet]) -> SimDuration,
-) -> Option<Found> {
+) -> Found {
     let cells = room.cells();
     assert!(cells <= EXHAUSTIVE_CELLS, "Invariant: every placement is looked at only where there are few");
-    let mut best: Option<Found> = None;
+    let wanted = wanted_counts(room, worth);
+    let mut best = start;
     let mut sets = vec![LayerSet::EMPTY; room.blocks.len()];
+    let one = (1 << room.layers) - 1;
     for number in 0..1u32 << cells {
-        for (request, set) in sets.iter_mut().enumerate() {
-            let bits = number >> (request as u32 * room.layers);
-            *set = Layer::all(room.layers).filter(|layer| bits >> layer.index() & 1 == 1).collect();
+        let bits = |request: usize| number >> (request as u32 * room.layers) & one;
+        let place = (0..sets.len()).rev().fold(0, |place, request| {
+            place * (room.layers as usize + 1) + bits(request).count_ones() as usize
+        });
+        if !wanted[place] {
+            continue;
         }
-        if room.fits(&sets) {
-            let (took, changed) = (time(&sets), changes(&sets, now));
-            if best.as_ref().is_none_or(|best| (took, changed) < (best.time, best.changes)) {
-                best = Some(Found { sets: sets.clone(), time: took, changes: changed });
-            }
+        for (request, set) in sets.iter_mut().enumerate() {
+            *set = Layer::all(room.layers).filter(|layer| bits(request) >> layer.index() & 1 == 1).collect();
+        }
+        let took = time(&sets);
+        if took < best.time {
+            best = Found::new(sets.clone(), took, now);
         }
     }
     best
+}
+
+/// Which numbers of layers fit and are worth looking at; those of `n` stand at `Σ_r n_r·(L+1)^r`.
+fn wanted_counts(room: &Room, worth: impl Fn(&[u32]) -> bool) -> Vec<bool> {
+    let base = room.layers as usize + 1;
+    let mut counts = vec![0; room.blocks.len()];
+    (0..base.pow(counts.len() as u32))
+        .map(|place| {
+            let mut rest = place;
+            for count in &mut counts {
+                *count = (rest % base) as u32;
+                rest /= base;
+            }
+            let used: u64 =
+                counts.iter().enumerate().map(|(request, count)| room.need(request, *count)).sum();
+            used <= room.capacity && worth(&counts)
+        })
+        .collect()
 }

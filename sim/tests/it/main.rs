@@ -15,6 +15,7 @@ mod laws;
 mod methods;
 mod models;
 mod next_layer;
+mod oracle;
 mod own_policy;
 mod pipeline_laws;
 mod planner_models;

@@ -35,6 +35,22 @@ pub struct Costs {
     pub slots: u32,
 }
 
+impl Costs {
+    /// Whether the bound leaves it open that a step with so many offloaded layers of each request, of `layers` layers, is
+    /// shorter than `than`.
+    pub fn may_be_shorter(&self, layers: u32, counts: &[u32], than: SimDuration) -> bool {
+        let (layer, than) = (self.layer.as_picos(), than.as_picos());
+        let of = |request: usize| self.copies[request].as_picos();
+        let turns = |(request, count): (usize, &u32)| u64::from(*count) * (of(request) + layer) < than;
+        (self.slots > 1 || counts.iter().enumerate().all(turns))
+            && (0..layers).all(|last| {
+                let below =
+                    |(request, count): (usize, &u32)| u64::from(count.saturating_sub(last)) * of(request);
+                u64::from(last + 1) * layer + counts.iter().enumerate().map(below).sum::<u64>() < than
+            })
+    }
+}
+
 /// Whether a step time is the least there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
