@@ -287,10 +287,16 @@ fn draw_whisker(canvas: &mut Canvas<'_>, panel: &Panel, x: f64, mean: Interval, 
 }
 
 fn notes(study: Study, experiment: &Experiment, table: &Table) -> Vec<String> {
+    let scoring = match study {
+        Study::Paper => {
+            " Paper's scoring: OrbitFlow and methods with token deposit are scored with deposit playback, the others without; \
+             the column beside it scores all with it."
+        }
+        Study::Insights => "",
+    };
     let what = format!(
         "Means of {} seeds, each a trace of its own by the published recipe; whiskers: 95 % intervals (Student's t). Step and copy \
-         times are the authors' published fits; nothing here was measured. Paper's scoring: OrbitFlow and methods with token \
-         deposit are scored with deposit playback, the others without; the column beside it scores all with it. TBT and TPOT are of \
+         times are the authors' published fits; nothing here was measured.{scoring} TBT and TPOT are of \
          the steps that made a token, as published: waiting and pauses are seen in e2e, playback stall and TTFT only. \
          From scenarios/{folder}/{name}.toml; the numbers: {name}.csv.",
         table.seeds.len(),

@@ -80,8 +80,52 @@ const COLUMNS: [Metric; 6] = [
 /// Three sentences on one question.
 fn sentences(name: &str) -> [&'static str; 3] {
     match name {
-        "placement" => ["sentences to come"; 3],
-        _ => ["sentences to come"; 3],
+        "placement" => [
+            "With one staging slot the planner that forecasts by the pipeline itself is ahead of the published closed form in TBT, stall and throughput; with two slots or more both plan alike to a tenth of a point: the optimum changes only where slots are short.",
+            "A free choice of layers, forecast by the pipeline, adds at most about a token per second to the stride pattern, within the intervals: the stride loses little.",
+            "A free choice forecast by the closed form is worse than the stride with one and two slots: that model lets every copy start early, so it offloads the last layers of everyone, and the slots do not let their copies start; the stride is what makes the published forecast usable.",
+        ],
+        "shares" => [
+            "The choice per request is the largest part: from `uniform-td-pr` to OrbitFlow stall falls and throughput grows at every load; pause-resume is worth more TBT (about 13 points at loads 3 and 5) and two to three tokens per second, and nothing end to end: without it e2e is as high.",
+            "The deposit in the planner is worth nothing to the uniform planner and costs OrbitFlow: `orbitflow-no-deposit` is ahead in every column from load 2 on, since a deposit licenses slower steps and is spent when it is needed.",
+            "Planning again when a window is over is worth nothing here: plans kept until the live set changes or the layout does not fit do as well or better; feedback never acts while the planner's belief is right, so the two rows are one.",
+        ],
+        "budget" => [
+            "The published F = 2 is the worst value tried: from F = 2 to 0 OrbitFlow's TBT rises from two thirds to nearly all tokens, throughput by a quarter, and a fifth less of a client's time is spent waiting for tokens, because the planner pauses one request instead of slowing everyone.",
+            "End to end hardly moves, within the intervals, and the median wait for a first token doubles: what the strict budget gives to running requests, waiting ones pay.",
+            "The uniform planner with pause gains as much from a strict budget as OrbitFlow does, and comes within two tokens per second of it; with F = 2 it is behind the heuristic end to end, with F ≤ 0.5 it is not.",
+        ],
+        "admit" => [
+            "Everyone who offloads gains by admitting less in TBT, stall and throughput: OrbitFlow, the heuristic and SLO-aware offloading deliver most tokens per second with two live requests, not with the four that the pool was sized for.",
+            "No offload and Static 4 do not: memory already keeps their batches small, and their throughput grows with every slot they may fill.",
+            "End to end everyone loses by admitting less under this overload, as requests then miss their promise in the queue; only the longest quarter is better off with two or three live requests than with four.",
+        ],
+        "ceiling" => [
+            "Over a run OrbitFlow is within a few points of the oracle end to end and equal to it in throughput, so a better placement of each step has little left to give; the fixed and uniform methods are further off, Static 1 by nine to thirty points.",
+            "In TBT OrbitFlow is ahead of the oracle from load 2 on, because it pauses and the oracle does not: what it wins there is who runs, not where layers lie.",
+            "Most of the oracle's steps are proven against the bound of compute and forced copies (`plans.proofs` in results.json; 88 % on the demo), yet No offload and Static 4, which admit fewer, deliver a third more tokens per second from load 2 on and stall half as long: admission matters more than placement.",
+        ],
+        "link" => [
+            "Up to PCIe 3 OrbitFlow leads every method that offloads half of the layers in TBT, stall and throughput; from PCIe 4 (25 GB/s) on they all deliver every token in time and differ by less than the intervals.",
+            "DeepSpeed's next-layer offloading is last up to PCIe 4 and first by far from PCIe 5 on, end to end, for the longest quarter and in throughput: it keeps no layer on the GPU and so admits everyone, while all others must find room for half of the layers.",
+            "The scoring decides as much as the link: at 7 GB/s No offload and Static 4 are first in TBT, stall and throughput and behind OrbitFlow and the heuristic end to end.",
+        ],
+        "slots" => [
+            "The second slot is worth two to three tokens per second and about five points of stall to every method that offloads much; from the third on the staging taken from the pool eats what more overlap gives.",
+            "The order in throughput is the same with one slot and with four: OrbitFlow, uniform with pause, heuristic, SLO-aware, FlexGen; Static 4 and No offload are above them all, and DeepSpeed, with two slots of its own, below.",
+            "End to end the heuristic leads with one slot and loses a quarter of it with four, as charged staging holds newcomers back; OrbitFlow's TBT grows with every slot while its end-to-end score does not.",
+        ],
+        "starve" => [
+            "Without a bound longest-first keeps the unluckiest request waiting for 15 to 20 minutes in the mean over seeds, shortest-first and random victims for 7 to 14; `max_pause` cuts it to its 240 s.",
+            "It is the long requests that wait, and yet the longest quarter meets its promise end to end as often as under the other rules, or with no pause at all: they were late anyway.",
+            "Longest-first is ahead of the other victims by about ten points of TBT or more and by one to three tokens per second; the bound costs at most four points of TBT and nothing end to end.",
+        ],
+        "belief" => [
+            "A planner that believes in half the true link loses nothing by it, and feedback then changes nothing: copies that are faster than planned are only hidden earlier.",
+            "A planner that believes in twice the true link is helped by feedback in TBT, stall and throughput, by amounts within the intervals, and loses some points end to end, as it then pauses more.",
+            "Even a planner that is wrong by two and never corrected is ahead of the heuristic, which believes nothing, in stall and throughput under every link.",
+        ],
+        _ => panic!("Invariant: every question has its sentences"),
     }
 }
 
