@@ -32,12 +32,12 @@ mod step_model;
 mod switches;
 mod window;
 
-pub use budget::{Promise, slo_load, t_max};
+pub use budget::{Promise, goodput, slo_load, t_max};
 pub use problem::{binding_layer, forecast, memory_used};
 pub use search::{Scratch, search};
 pub use solver_time::solver_time;
 pub use step_model::{PipelineForecast, StepModel};
-pub use switches::{Forecast, PlacementSpace, PlannerSwitches, Victim};
+pub use switches::{Forecast, Objective, PlacementSpace, PlannerSwitches, Victim};
 pub use window::{DEFAULT_FAILURE_BUDGET, WINDOWS, growth_blocks, placement_capacity, widest_window};
 
 use self::problem::Problem;

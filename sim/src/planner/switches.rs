@@ -53,6 +53,17 @@ pub enum Forecast {
     Pipeline,
 }
 
+/// What a planner is after (design §4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The shortest step of everyone who can run.
+    #[default]
+    StepTime,
+    /// Tokens on time per second: victims are left out while that grows.
+    Goodput,
+}
+
 /// Every switch of §4 that a policy reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannerSwitches {
@@ -87,6 +98,8 @@ pub struct PlannerSwitches {
     pub placement_space: PlacementSpace,
     /// The model of a step.
     pub forecast: Forecast,
+    /// What it is after.
+    pub objective: Objective,
 }
 
 impl PlannerSwitches {
@@ -107,6 +120,7 @@ impl PlannerSwitches {
         node_cap: DEFAULT_NODE_CAP,
         placement_space: PlacementSpace::Distance,
         forecast: Forecast::Prefix,
+        objective: Objective::StepTime,
     };
 
     /// The physical semantics (default).

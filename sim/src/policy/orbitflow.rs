@@ -17,6 +17,11 @@
 //! F = 0.5 and an SLO of 69.97 ms t may be at most 93.3 ms: `uniform` has no plan; `uniform-td` has one once both are
 //! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that.
 //!
+//! With `objective = "goodput"` it also chooses whom to run: after a plan is found, victims are left out one at a time while
+//! `Σ_r min(1, SLO_r/t + deposit_r/W) / t` grows, and at the end of a window a paused request comes back only if it
+//! grows by that. The batch above makes 17.8 tokens on time per second together and 23.4 without its longer request, which
+//! is paused.
+//!
 //! Asked before every decode step, it keeps its plan until a trigger of §4.1 fires. Then it solves for the candidates
 //! of that trigger; while there is no feasible plan it pauses one victim and solves again; with no one left to
 //! pause the dynamic heuristic places the steps until the live set changes or 32 steps are over.
@@ -29,7 +34,8 @@ use crate::ids::RequestId;
 use crate::model::{Distance, LayerSet, Placement};
 use crate::pipeline::prefix_forecast;
 use crate::planner::{
-    self, Infeasible, Instance, PipelineForecast, PlacementSpace, PlanRequest, PlannerSwitches, StepModel,
+    self, Infeasible, Instance, Objective, PipelineForecast, PlacementSpace, PlanRequest, PlannerSwitches,
+    StepModel,
 };
 use crate::record::Trigger;
 use crate::units::{SimDuration, SimTime};
@@ -74,6 +80,8 @@ struct Solution {
     window: u64,
     forecast_s: f64,
     t_max_s: Option<f64>,
+    /// Tokens on time per second at the forecast.
+    goodput: f64,
 }
 
 impl OrbitFlow {
@@ -158,6 +166,11 @@ impl OrbitFlow {
         };
         let mut decision = match solution {
             Some(mut solution) => {
+                if self.switches.objective == Objective::Goodput {
+                    let everyone = solution.candidates.len();
+                    solution = self.leave_out(view, solution, &mut report);
+                    first &= solution.candidates.len() == everyone;
+                }
                 let at_window_end = matches!(trigger, Trigger::Window | Trigger::Fallback);
                 if at_window_end && first && self.switches.resume_at_window_end {
                     solution = self.bring_back(view, solution, &mut report);
@@ -220,8 +233,23 @@ impl OrbitFlow {
             candidates.sort_unstable();
             if let Ok(solution) = self.solve(view, &candidates, report)
                 && solution.t_max_s.is_none_or(|t_max| solution.forecast_s <= RESUME_BELOW * t_max)
+                && (self.switches.objective == Objective::StepTime || solution.goodput > best.goodput)
             {
                 best = solution;
+            }
+        }
+        best
+    }
+
+    /// `objective = "goodput"`: the victims that the rule names are left out one at a time while the tokens on time per
+    /// second grow ([`planner::goodput`]); the first that does not make them grow stays, and so do all behind it.
+    fn leave_out(&mut self, view: &View<'_>, mut best: Solution, report: &mut PlanReport) -> Solution {
+        while let Some(victim) = self.victim(view, &best.candidates) {
+            let mut candidates = best.candidates.clone();
+            candidates.retain(|index| *index != victim);
+            match self.solve(view, &candidates, report) {
+                Ok(solution) if solution.goodput > best.goodput => best = solution,
+                _ => break,
             }
         }
         best
@@ -247,7 +275,9 @@ impl OrbitFlow {
             none.reason
         })?;
         report.node_cap_hit |= !plan.optimal;
+        let promises = instance.requests.iter().map(|request| (request.slo_s, request.deposit));
         Ok(Solution {
+            goodput: planner::goodput(promises, instance.window, plan.forecast_s),
             candidates: candidates.to_vec(),
             placements: plan.placements,
             window: instance.window,

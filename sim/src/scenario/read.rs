@@ -12,7 +12,7 @@ use super::{
     TokenSlo, TraceSource, TraceSpec,
 };
 use crate::model::{self, Imported, TensorParallel};
-use crate::planner::PlannerSwitches;
+use crate::planner::{Objective, PlannerSwitches};
 use crate::server::{Noise, ServerSwitches, SolverTime};
 use crate::trace::generate::PaperRecipe;
 use crate::units::SimDuration;
@@ -249,9 +249,17 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.node_cap, planner.count("node_cap")?);
     set(&mut switches.placement_space, planner.choice("placement_space")?);
     set(&mut switches.forecast, planner.choice("forecast")?);
-    // One value each in this version: reading them refuses the others.
+    set(&mut switches.objective, planner.choice("objective")?);
+    if switches.objective == Objective::Goodput && !switches.pause {
+        let named = if planner.node("objective").is_some() { "objective" } else { "pause" };
+        return Err(planner.bad(
+            named,
+            "expected `pause = true` beside `objective = \"goodput\"`, which pauses",
+            None,
+        ));
+    }
+    // One value in this version: reading it refuses the other.
     planner.switch("migration_cost")?;
-    planner.choice::<String>("objective")?;
     Ok(())
 }
 

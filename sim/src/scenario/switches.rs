@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
 use crate::model::TensorParallel;
-use crate::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
+use crate::planner::{Forecast, Objective, PlacementSpace, PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
 /// Name of a switch to its value, as TOML would have it without quotes.
@@ -204,6 +204,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         node_cap,
         placement_space,
         forecast,
+        objective,
     } = switches;
     shown([
         ("failure_budget", failure_budget.to_string()),
@@ -221,6 +222,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("node_cap", node_cap.to_string()),
         ("placement_space", word(placement_space)),
         ("forecast", word(forecast)),
+        ("objective", word(objective)),
     ])
 }
 
@@ -233,6 +235,7 @@ fn planner_digest(switches: &PlannerSwitches) -> Shown {
         ("as_coded", false.to_string()),
         ("placement_space", word(&PlacementSpace::Distance)),
         ("forecast", word(&Forecast::Prefix)),
+        ("objective", word(&Objective::StepTime)),
         ("replan_at_window_end", true.to_string()),
     ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));

@@ -11,7 +11,7 @@ use orbitflow_sim::cost::CostModel;
 use orbitflow_sim::deposit::Playback;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::{Distance, LayerSet, Placement};
-use orbitflow_sim::planner::{PlannerSwitches, Victim};
+use orbitflow_sim::planner::{Objective, PlannerSwitches, Victim};
 use orbitflow_sim::policy::registry::{self, Known};
 use orbitflow_sim::policy::{Decision, LiveRequest, Policy, RunState, Stage, View, WaitingRequest, victim};
 use orbitflow_sim::record::Trigger;
@@ -376,4 +376,45 @@ fn a_plan_is_made_anew_when_its_window_is_over_unless_that_is_switched_off() {
     };
     assert_eq!(plans_after_a_window(true), Some(Trigger::Window));
     assert_eq!(plans_after_a_window(false), None);
+}
+
+#[test]
+fn the_goodput_objective_leaves_out_whoever_costs_more_tokens_on_time_than_it_makes() {
+    // Together 2 · 69.97/88.765 / 88.765 ms = 17.76 tokens/s; without the longer one 1/42.757 ms = 23.39.
+    let goodput = PlannerSwitches { objective: Objective::Goodput, ..PlannerSwitches::PUBLISHED };
+    let run = |batch: &Batch, switches| {
+        let decision = batch.decide(&mut *method_of("orbitflow", switches, servers::a6000(), 1));
+        let plan = decision.plan.expect("a plan");
+        (decision.run.expect("someone runs"), plan.solves.len())
+    };
+    let (both, shorter) = (vec![RequestId(0), RequestId(1)], vec![RequestId(1)]);
+    assert_eq!(run(&two(), PlannerSwitches::PUBLISHED), (both.clone(), 1));
+    assert_eq!(run(&two(), goodput), (shorter, 2), "tried without the longer one, and kept so");
+    // Two of 250 blocks fit as they are: compute at 8,000 tokens is 45.99 ms, 2/45.99 ms = 43.5 tokens/s against
+    // 1/43.30 ms = 23.1 of one.
+    assert_eq!(run(&batch(&[4000, 4000]), goodput), (both, 2), "tried, and both stay");
+    // Shortest first would leave out the other one: 600 blocks alone take 47.07 ms with some layers offloaded or none,
+    // so at most 1/47.07 ms = 21.2 tokens/s, which is still more than 17.76.
+    let shortest = PlannerSwitches { victim: Victim::Shortest, ..goodput };
+    assert_eq!(run(&two(), shortest).0, [RequestId(0)]);
+}
+
+#[test]
+fn the_goodput_objective_loses_no_request_and_does_not_ping_pong() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
+    let run = |objective: &str| {
+        let objective = format!("planner.objective=\"{objective}\"");
+        let overrides = ["policies=[\"orbitflow\"]", "slo.scale=[1.5]", &objective];
+        let scenario = Scenario::load(&demo, &overrides.map(str::to_owned)).expect("the demo");
+        let prepared = runner::prepare(&scenario).expect("a server");
+        let options = Options { laws: true, ..Options::default() };
+        let mut comparison = runner::compare(&prepared, &prepared.contenders, options);
+        assert!(comparison.broken.is_empty(), "a law is broken");
+        comparison.saved.results.policies.remove(0)
+    };
+    let (time, goodput) = (run("step-time"), run("goodput"));
+    assert_eq!(goodput.requests.finished, time.requests.finished);
+    assert_ne!(goodput.event_digest, time.event_digest, "it pauses where step-time does not");
+    // Reference runs that ping-ponged had 34 to 120 pauses in all for the 4 to 14 of others.
+    assert!(goodput.pauses.count < 3 * goodput.requests.arrived, "{:?}", goodput.pauses);
 }

@@ -178,8 +178,8 @@ fn a_wrong_word_names_the_right_ones() {
         ),
         ("engine.tensor_parallel = 0", "engine.tensor_parallel: 0: expected a whole number from 1 to 128"),
         (
-            "planner.objective = \"goodput\"",
-            "planner.objective: \"goodput\": not supported in this version: expected \"step-time\"",
+            "planner.objective = \"goodput\"\nplanner.pause = false",
+            "planner.objective: \"goodput\": expected `pause = true` beside",
         ),
         ("engine.shared_link = true", "not supported in this version: expected false"),
     ];
