@@ -9,6 +9,7 @@
 
 mod ahead;
 mod arrivals;
+mod inspect;
 mod step;
 
 use std::collections::VecDeque;

@@ -3,12 +3,10 @@
 use super::{Engine, Setup};
 use crate::ids::{Layer, RequestId};
 use crate::model::LayerSet;
-use crate::pipeline::{
-    self, CopyTimes, HeadStart, LayerTimes, Scratch, StepRequest, StepTiming, StepWork, prefix_forecast,
-};
+use crate::pipeline::{self, CopyTimes, HeadStart, LayerTimes, Scratch, StepRequest, StepTiming, StepWork};
 use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
 use crate::random::{self, Stream};
-use crate::record::{MemoryUse, Record, Sink, Snapshot, StepKind, StepRecord, StepTimeline, Trigger};
+use crate::record::{MemoryUse, Record, Sink, StepKind, StepRecord, Trigger};
 use crate::server::{Noise, Planning, Restore, WriteBack};
 use crate::units::{Bytes, SimDuration, SimTime, TOKENS_PER_BLOCK};
 
@@ -19,7 +17,7 @@ pub struct Buffers {
     copies: Vec<Copies>,
     delivered: Vec<RequestId>,
     noisy: Vec<SimDuration>,
-    snapshot: Vec<MemoryUse>,
+    pub(super) snapshot: Vec<MemoryUse>,
 }
 
 /// The host→device copies of one running request in one step.
@@ -51,16 +49,6 @@ struct Batch {
     requests: u32,
     context_tokens: u64,
     gpu_blocks: u64,
-}
-
-/// What a snapshot says of a decode step; nothing in a prefill step.
-#[derive(Clone, Copy, Default)]
-struct Decode<'a> {
-    timeline: Option<&'a StepTimeline>,
-    start: SimTime,
-    time: SimDuration,
-    bounds: Option<(SimDuration, SimDuration)>,
-    prefix_forecast_s: f64,
 }
 
 impl<S: Sink> Engine<'_, S> {
@@ -419,87 +407,5 @@ impl<S: Sink> Engine<'_, S> {
                 index += 1;
             }
         }
-    }
-
-    fn inspect_memory(&mut self, context: impl Fn(&LiveRequest) -> u64) {
-        if self.sink.inspects() {
-            self.emit_snapshot(context, Decode::default());
-        }
-    }
-
-    fn inspect_step(&mut self, work: &StepWork<'_>, write: Option<SimDuration>, decode_start: SimTime) {
-        let mut write_back = self.write_back.clone();
-        let (timing, timeline) =
-            pipeline::timeline(work, self.now, write.map(|write| (&mut write_back, write)));
-        self.emit_decode(work, SimDuration::ZERO, decode_start, timing, &timeline);
-    }
-
-    /// Shows a decode step: `work` is what it computes and copies for itself, `others` what it copies for its
-    /// neighbours.
-    pub(super) fn emit_decode(
-        &mut self,
-        work: &StepWork<'_>,
-        others: SimDuration,
-        decode_start: SimTime,
-        timing: StepTiming,
-        timeline: &StepTimeline,
-    ) {
-        let layer_s = match work.compute {
-            LayerTimes::Same(time) => time.as_secs_f64(),
-            LayerTimes::PerLayer(times) => {
-                times.iter().map(|time| time.as_secs_f64()).sum::<f64>() / times.len() as f64
-            }
-        };
-        let copies: Option<Vec<(LayerSet, f64)>> = work
-            .requests
-            .iter()
-            .map(|request| match request.copy {
-                CopyTimes::Same(time) => Some((request.fetched, time.as_secs_f64())),
-                CopyTimes::PerLayer(_) => None,
-            })
-            .collect();
-        let forecast = copies.map_or(0.0, |copies| prefix_forecast(work.layers, layer_s, &copies));
-        let decode = Decode {
-            timeline: Some(timeline),
-            start: decode_start,
-            time: timing.step,
-            bounds: (!work.contention.is_none()).then(|| work.bounds_beside(others)),
-            prefix_forecast_s: forecast,
-        };
-        self.emit_snapshot(LiveRequest::context, decode);
-    }
-
-    fn emit_snapshot(&mut self, context: impl Fn(&LiveRequest) -> u64, decode: Decode<'_>) {
-        let mut uses = std::mem::take(&mut self.work.snapshot);
-        uses.clear();
-        let live = self.live.iter().map(|request| (request, request.is_running()));
-        let preempted = self.preempted.iter().map(|request| (request, false));
-        uses.extend(live.chain(preempted).map(|(request, running)| {
-            let tokens = if running { context(request) } else { request.context() - 1 };
-            let blocks = crate::units::blocks_for_tokens(tokens);
-            MemoryUse {
-                request: request.id,
-                gpu_blocks: if running { self.need(request.placement, blocks) } else { 0 },
-                host_bytes: self.host_bytes(blocks),
-                context: tokens,
-                placement: request.placement,
-                running,
-            }
-        }));
-        self.sink.inspect(&Snapshot {
-            gpu_blocks: self.gpu.used(),
-            gpu_capacity: self.gpu.capacity(),
-            host_bytes: self.host.used(),
-            host_capacity: self.host.capacity(),
-            requests: &uses,
-            waiting: self.waiting.len() as u32,
-            preempted: self.preempted.len() as u32,
-            timeline: decode.timeline,
-            decode_start: decode.start,
-            decode: decode.time,
-            contended_bounds: decode.bounds,
-            prefix_forecast_s: decode.prefix_forecast_s,
-        });
-        self.work.snapshot = uses;
     }
 }
