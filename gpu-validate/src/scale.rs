@@ -235,6 +235,7 @@ fn tiny(name: &str, layers: u32, hidden: u32, heads: u32, kv_heads: u32) -> Mode
         vocab: 8 * hidden,
         tied_embedding: false,
         qkv_bias: false,
+        other_layer_params: 0,
         kv_element_bytes: 2,
         weight_element_bytes: 2,
     }

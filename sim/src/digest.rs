@@ -236,6 +236,10 @@ fn put_step(out: &mut Vec<u8>, step: &StepRecord) {
     ] {
         put(out, number);
     }
+    // Only where there is one: the digests of methods that say nothing of it stay as they were.
+    if let Some(proof) = step.proof {
+        out.push(1 + proof as u8);
+    }
 }
 
 /// A base-128 number: seven bits a byte, lowest first, the top bit set on all but the last.

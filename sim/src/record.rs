@@ -67,6 +67,16 @@ impl Trigger {
     }
 }
 
+/// How sure a method is that no placement makes this decode step shorter (`oracle`, design §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepProof {
+    /// No placement does: all were looked at, or none can beat a bound.
+    Optimal,
+    /// A search found no better one.
+    BestFound,
+}
+
 /// What kind of engine step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +128,8 @@ pub struct StepRecord {
     pub d2h: Bytes,
     /// The planner's trigger, if it was asked for this step.
     pub trigger: Option<Trigger>,
+    /// What the method says of its placement, where it says anything.
+    pub proof: Option<StepProof>,
 }
 
 /// One thing that happened.
@@ -294,6 +306,22 @@ pub struct StepTimeline {
     pub layers: Vec<LayerSpan>,
     /// Copies in the order the engine ran them.
     pub copies: Vec<CopySpan>,
+    /// The copy of the step before that still ran when this one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedSpan>,
+    /// Copies for the next step, behind all of `copies`. The last may end after the step: `end` is then its end if it
+    /// ran alone from there on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<CopySpan>,
+}
+
+/// What a decode step saw of a copy that began in the step before (`cross_step_prefetch`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedSpan {
+    /// The layer that waits for it; `None` if its request is gone or has another layout.
+    pub layer: Option<Layer>,
+    /// When it had landed, from the start of the decode part; after the step's end, as if alone from there on.
+    pub end: SimDuration,
 }
 
 /// One request's memory, as the engine sees it.
@@ -332,6 +360,8 @@ pub struct Snapshot<'a> {
     pub preempted: u32,
     /// The decode step layer by layer, from the event-driven pipeline; `None` in a prefill step.
     pub timeline: Option<&'a StepTimeline>,
+    /// When the decode part begins: after planning and blocking restores.
+    pub decode_start: SimTime,
     /// The step time that the engine will use for the decode part, without tail, intercept, restores, planning.
     pub decode: SimDuration,
     /// Where copies and compute slow each other: the least and the most that the decode part can take, made from the

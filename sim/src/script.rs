@@ -50,6 +50,8 @@ pub struct State {
     /// Of a decode step.
     pub timeline: Option<StepTimeline>,
     /// Of the decode part.
+    pub decode_start: SimTime,
+    /// Of the decode part.
     pub decode: SimDuration,
     /// Of the decode part, under contention.
     pub contended_bounds: Option<(SimDuration, SimDuration)>,
@@ -210,6 +212,7 @@ impl Script {
             } else {
                 Vec::new()
             },
+            ..StepTimeline::default()
         };
         State {
             gpu_blocks: requests.iter().map(|request| request.gpu_blocks).sum(),
@@ -220,6 +223,7 @@ impl Script {
             waiting: self.waiting.len() as u32,
             preempted: self.preempted.len() as u32,
             timeline: (parts.kind == StepKind::Decode).then_some(timeline),
+            decode_start: self.now + parts.planning + parts.restore,
             decode,
             contended_bounds: None,
             prefix_forecast_s: decode.as_secs_f64(),
@@ -263,6 +267,7 @@ impl State {
             waiting: self.waiting,
             preempted: self.preempted,
             timeline: self.timeline.as_ref(),
+            decode_start: self.decode_start,
             decode: self.decode,
             contended_bounds: self.contended_bounds,
             prefix_forecast_s: self.prefix_forecast_s,
@@ -292,5 +297,6 @@ pub fn blank(kind: StepKind) -> StepRecord {
         h2d_restore: Bytes::ZERO,
         d2h: Bytes::ZERO,
         trigger: None,
+        proof: None,
     }
 }

@@ -75,6 +75,8 @@ pub struct ServerSwitches {
     pub slots: u32,
     /// Which copy goes first.
     pub copy_order: CopyOrder,
+    /// Whether a request's first copy of the next step may start in this one (`pipeline::cross_step`).
+    pub cross_step_prefetch: bool,
     /// Write-through.
     pub write_back: WriteBack,
     /// Restores.
@@ -97,6 +99,7 @@ impl ServerSwitches {
         charge_staging: false,
         slots: 1,
         copy_order: CopyOrder::ReadyFirst,
+        cross_step_prefetch: false,
         write_back: WriteBack::Free,
         restore: Restore::Blocking,
         admission: Admission::Free,
@@ -111,6 +114,7 @@ impl ServerSwitches {
         charge_staging: true,
         slots: 2,
         copy_order: CopyOrder::ReadyFirst,
+        cross_step_prefetch: false,
         write_back: WriteBack::Link,
         restore: Restore::Lazy,
         admission: Admission::Reclaimable,

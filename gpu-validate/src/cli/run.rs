@@ -192,7 +192,8 @@ fn model_of(name: &str) -> Result<ModelSpec, Failure> {
         ))
         .or_input();
     }
-    model::read_config(path).context("--models").or_input()
+    let imported = model::read_config(path).context("--models").or_input()?;
+    Ok(imported.model)
 }
 
 fn device(backend: Backend, gpu: usize, fake: bool) -> Result<Box<dyn Device>, Failure> {

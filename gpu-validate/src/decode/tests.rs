@@ -24,6 +24,7 @@ pub(crate) fn case(layers: u32, contexts: &[u32], offloaded: &[&[u32]], slots: u
         vocab: 512,
         tied_embedding: false,
         qkv_bias: false,
+        other_layer_params: 0,
         kv_element_bytes: 2,
         weight_element_bytes: 2,
     };

@@ -7,7 +7,7 @@ use orbitflow_sim::cost::profile::Datasheet;
 
 /// Words that the driver's name must hold, words it must not, and the simulator's name of that GPU (empty: it has none).
 /// The first match counts.
-const NAMES: [(&[&str], &[&str], &str); 18] = [
+const NAMES: [(&[&str], &[&str], &str); 19] = [
     (&["RTX A5000"], &["Laptop"], "rtx-a5000"),
     (&["RTX A6000"], &[], "rtx-a6000"),
     (&["RTX 3090"], &["Ti"], "rtx-3090"),
@@ -16,7 +16,8 @@ const NAMES: [(&[&str], &[&str], &str); 18] = [
     (&["NVIDIA L4"], &["L40"], "l4"),
     (&["A100", "80GB", "PCIe"], &[], "a100-80-pcie"),
     (&["A100", "SXM", "80GB"], &[], "a100-80-sxm"),
-    (&["A100", "40GB"], &[], "a100-40"),
+    (&["A100", "PCIE", "40GB"], &[], "a100-40-pcie"),
+    (&["A100", "SXM", "40GB"], &[], "a100-40-sxm"),
     (&["GH200", "144G"], &[], "gh200-144"),
     (&["GH200"], &["144G"], "gh200-96"),
     (&["H100", "PCIe"], &[], "h100-pcie"),
@@ -49,7 +50,8 @@ mod tests {
             ("NVIDIA H100 PCIe", "h100-pcie"),
             ("NVIDIA A100-SXM4-80GB", "a100-80-sxm"),
             ("NVIDIA A100 80GB PCIe", "a100-80-pcie"),
-            ("NVIDIA A100-PCIE-40GB", "a100-40"),
+            ("NVIDIA A100-PCIE-40GB", "a100-40-pcie"),
+            ("NVIDIA A100-SXM4-40GB", "a100-40-sxm"),
             ("NVIDIA GH200 480GB", "gh200-96"),
             ("NVIDIA GH200 144G HBM3e", "gh200-144"),
             ("NVIDIA RTX A6000", "rtx-a6000"),

@@ -130,6 +130,7 @@ pub fn assemble(
         compute,
         prefill,
         contention,
+        all_reduce: None,
         validation: None,
         checks: record::checks(&inputs, &mut gaps),
         drift: record::drift(&inputs, &mut gaps, &mut report),

@@ -8,7 +8,9 @@ use orbitflow_sim::cost::profile::{
     AffineLine, Attention, CopyDirection, Device as DeviceRecord, HardwareProfile, Host, LinkDirection,
     LinkFit, ModelShape, Positive, ProfileKind,
 };
-use orbitflow_sim::cost::{BatchTable, ComputeModel, Contention, CostModel, LinkModel, MeasuredCompute};
+use orbitflow_sim::cost::{
+    BatchTable, ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, MeasuredCompute,
+};
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::units::{BytesPerSec, SimDuration};
 
@@ -98,6 +100,7 @@ pub fn h200() -> (ModelSpec, CostModel) {
         h2d: link,
         d2h: link,
         contention: Contention::NONE,
+        all_reduce: LayerAllReduce::NONE,
         ..cost_model(&self::model())
     };
     (model, cost)

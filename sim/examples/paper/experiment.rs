@@ -1,6 +1,6 @@
-//! The experiments of the paper (facts G.5) by file, and what their figures show along the axis.
+//! The experiments of the paper (facts G.5) and our own questions by file, and what their figures show along the axis.
 //!
-//! A file of `scenarios/paper` is a grid over semantics, at most one axis of the experiment, and seeds. This table adds only
+//! A file of `scenarios/paper` or `scenarios/insights` is a grid over semantics, at most one axis of the experiment, and seeds. This table adds only
 //! what a figure needs; everything that determines a number stands in the file.
 
 use std::path::Path;
@@ -16,6 +16,33 @@ pub enum Across {
     SloScale,
     /// One bar per policy.
     Policies,
+}
+
+/// A set of experiments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Study {
+    /// What the paper shows.
+    Paper,
+    /// What it leaves open.
+    Insights,
+}
+
+impl Study {
+    /// Its name: the folder of its scenarios and figures.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Study::Paper => "paper",
+            Study::Insights => "insights",
+        }
+    }
+
+    /// Its experiments, in order.
+    pub const fn experiments(self) -> &'static [Experiment] {
+        match self {
+            Study::Paper => &EXPERIMENTS,
+            Study::Insights => &super::insights::QUESTIONS,
+        }
+    }
 }
 
 /// One file and its figure.

@@ -9,7 +9,7 @@ use orbitflow_sim::plot::panel::{Axis, Lettering, Panel, Tick};
 use orbitflow_sim::plot::style::{self, PolicyStyle};
 use orbitflow_sim::plot::words;
 
-use super::experiment::{Across, Experiment};
+use super::experiment::{Across, Experiment, Study};
 use super::scores::Metric;
 use super::student::Interval;
 use super::table::{Cell, Table};
@@ -18,7 +18,7 @@ const WIDTH: f64 = 1640.0;
 const MARGIN: f64 = 26.0;
 /// Left of the first panel: the row's name and the first tick labels.
 const LEFT: f64 = 96.0;
-const PITCH: f64 = (WIDTH - LEFT - MARGIN) / COLUMNS.len() as f64;
+const PITCH: f64 = (WIDTH - LEFT - MARGIN) / COLUMNS as f64;
 /// Between a frame and the ticks of the next panel's axis.
 const BETWEEN: f64 = 54.0;
 const PANEL_HEIGHT: f64 = 150.0;
@@ -26,15 +26,31 @@ const ROW_PITCH: f64 = PANEL_HEIGHT + 34.0;
 const LEGEND_LINE: f64 = 24.0;
 const NOTE_LINE: f64 = 16.0;
 
-const COLUMNS: [Metric; 7] = [
-    Metric::TbtPaper,
-    Metric::TbtStepDeposit,
-    Metric::TpotStep,
-    Metric::EndToEnd,
-    Metric::PlaybackStall,
-    Metric::TtftMedian,
-    Metric::Throughput,
-];
+/// Panels side by side.
+const COLUMNS: usize = 7;
+
+const fn columns(study: Study) -> [Metric; COLUMNS] {
+    match study {
+        Study::Paper => [
+            Metric::TbtPaper,
+            Metric::TbtStepDeposit,
+            Metric::TpotStep,
+            Metric::EndToEnd,
+            Metric::PlaybackStall,
+            Metric::TtftMedian,
+            Metric::Throughput,
+        ],
+        Study::Insights => [
+            Metric::TbtStepDeposit,
+            Metric::TbtGapDeposit,
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::PlaybackStall,
+            Metric::LongestPause,
+            Metric::Throughput,
+        ],
+    }
+}
 
 /// One row of panels: its name, and each of its cells with its place along the axis.
 struct Row {
@@ -55,19 +71,19 @@ struct Figure<'a> {
 ///
 /// # Errors
 /// What the drawing backend said.
-pub fn draw(experiment: &Experiment, table: &Table) -> Result<String, String> {
+pub fn draw(study: Study, experiment: &Experiment, table: &Table) -> Result<String, String> {
     let figure = Figure::new(experiment.across, table);
     let legend = figure.legend_lines();
     let top = 92.0 + LEGEND_LINE * legend as f64 + 34.0;
     let x_label = if experiment.across == Across::Policies { 0.0 } else { 26.0 };
     let notes_top = top + ROW_PITCH * figure.rows.len() as f64 + x_label;
-    let notes = notes(experiment, table);
+    let notes = notes(study, experiment, table);
     let height = notes_top + NOTE_LINE * notes.len() as f64 + 18.0;
     render(WIDTH, height, |canvas| {
         canvas.text(experiment.title, (MARGIN, 30.0), 21.0, INK, Align::Start);
         canvas.text(experiment.setting, (MARGIN, 56.0), 13.0, MUTED, Align::Start);
         figure.draw_legend(canvas, 84.0);
-        for (index, metric) in COLUMNS.into_iter().enumerate() {
+        for (index, metric) in columns(study).into_iter().enumerate() {
             figure.draw_column(canvas, experiment, index, metric, top);
         }
         for (index, row) in figure.rows.iter().enumerate() {
@@ -270,14 +286,21 @@ fn draw_whisker(canvas: &mut Canvas<'_>, panel: &Panel, x: f64, mean: Interval, 
     }
 }
 
-fn notes(experiment: &Experiment, table: &Table) -> Vec<String> {
+fn notes(study: Study, experiment: &Experiment, table: &Table) -> Vec<String> {
+    let scoring = match study {
+        Study::Paper => {
+            " Paper's scoring: OrbitFlow and methods with token deposit are scored with deposit playback, the others without; \
+             the column beside it scores all with it."
+        }
+        Study::Insights => "",
+    };
     let what = format!(
         "Means of {} seeds, each a trace of its own by the published recipe; whiskers: 95 % intervals (Student's t). Step and copy \
-         times are the authors' published fits; nothing here was measured. Paper's scoring: OrbitFlow and methods with token \
-         deposit are scored with deposit playback, the others without; the column beside it scores all with it. TBT and TPOT are of \
+         times are the authors' published fits; nothing here was measured.{scoring} TBT and TPOT are of \
          the steps that made a token, as published: waiting and pauses are seen in e2e, playback stall and TTFT only. \
-         From scenarios/paper/{name}.toml; the numbers: {name}.csv.",
+         From scenarios/{folder}/{name}.toml; the numbers: {name}.csv.",
         table.seeds.len(),
+        folder = study.name(),
         name = experiment.name,
     );
     wrap(&what, WIDTH - 2.0 * MARGIN, 11.5)

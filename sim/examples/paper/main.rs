@@ -8,6 +8,7 @@
 mod claims;
 mod experiment;
 mod figure;
+mod insights;
 mod reasons;
 mod run;
 mod scores;
@@ -23,18 +24,21 @@ use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use orbitflow_sim::scenario::GridPoint;
 
-use experiment::{EXPERIMENTS, Experiment};
+use experiment::{Experiment, Study};
 use run::Store;
 use table::{Sample, Table};
 
 /// What the command line says.
 #[derive(clap::Parser)]
 struct Arguments {
-    /// Folder for figures, their numbers and the summary.
+    /// The paper's experiments, or the questions it leaves open.
+    #[arg(long, value_enum, default_value = "paper")]
+    study: Study,
+    /// Folder for figures, their numbers and the text.
     #[arg(long, default_value = "plots/paper")]
     out: PathBuf,
-    /// Folder of the scenarios.
-    #[arg(long, default_value = "scenarios/paper")]
+    /// Folder that has the study's folder of scenarios.
+    #[arg(long, default_value = "scenarios")]
     scenarios: PathBuf,
     /// Folder where finished points are kept.
     #[arg(long, default_value = "out/paper")]
@@ -49,20 +53,23 @@ fn main() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
     let store = Store::open(&arguments.cache, &program)?;
-    let files = files(&tables(&arguments, &store)?)?;
+    let files = files(arguments.study, &tables(&arguments, &store)?)?;
     std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     files.iter().try_for_each(|(name, text)| write(&arguments.out, name, text))
 }
 
 /// Every file by name.
-fn files(tables: &[(Experiment, Table)]) -> anyhow::Result<Vec<(String, String)>> {
+fn files(study: Study, tables: &[(Experiment, Table)]) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for (experiment, table) in tables {
-        let svg = figure::draw(experiment, table).map_err(anyhow::Error::msg)?;
+        let svg = figure::draw(study, experiment, table).map_err(anyhow::Error::msg)?;
         files.push((format!("{}.svg", experiment.name), svg));
         files.push((format!("{}.csv", experiment.name), table.csv()));
     }
-    files.push(("summary.md".to_owned(), summary::markdown(tables)));
+    files.push(match study {
+        Study::Paper => ("summary.md".to_owned(), summary::markdown(tables)),
+        Study::Insights => ("insights.md".to_owned(), insights::markdown(tables)),
+    });
     Ok(files)
 }
 
@@ -70,17 +77,19 @@ fn files(tables: &[(Experiment, Table)]) -> anyhow::Result<Vec<(String, String)>
 fn tables(arguments: &Arguments, store: &Store) -> anyhow::Result<Vec<(Experiment, Table)>> {
     let mut points: Vec<GridPoint> = Vec::new();
     let mut owners: Vec<Experiment> = Vec::new();
-    for experiment in EXPERIMENTS {
-        let grid = experiment.grid(&arguments.scenarios, &arguments.overrides)?;
+    let experiments = arguments.study.experiments();
+    let folder = arguments.scenarios.join(arguments.study.name());
+    for &experiment in experiments {
+        let grid = experiment.grid(&folder, &arguments.overrides)?;
         points.extend(grid.points());
         owners.resize(points.len(), experiment);
     }
     let bar = progress(points.len() as u64);
     let scores = run::all(&points, store, &|| bar.inc(1))?;
     bar.finish_and_clear();
-    let mut samples: Vec<Vec<Sample>> = EXPERIMENTS.iter().map(|_| Vec::new()).collect();
+    let mut samples: Vec<Vec<Sample>> = experiments.iter().map(|_| Vec::new()).collect();
     for ((experiment, point), scores) in owners.iter().zip(&points).zip(scores) {
-        let own = EXPERIMENTS.iter().position(|other| other.name == experiment.name);
+        let own = experiments.iter().position(|other| other.name == experiment.name);
         let own = &mut samples[own.expect("Invariant: every point is of an experiment")];
         own.extend(scores.into_iter().map(|score| Sample {
             semantics: point.scenario.semantics.name().to_owned(),
@@ -89,7 +98,7 @@ fn tables(arguments: &Arguments, store: &Store) -> anyhow::Result<Vec<(Experimen
             score,
         }));
     }
-    Ok(EXPERIMENTS.into_iter().zip(samples.into_iter().map(Table::new)).collect())
+    Ok(experiments.iter().copied().zip(samples.into_iter().map(Table::new)).collect())
 }
 
 /// A bar with rate and time left; silent unless stderr is a terminal.
@@ -124,14 +133,15 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let overrides = ["trace.draw.requests=4", "trace.draw.length_scale=0.05", "seed=7"];
         let arguments = Arguments {
+            study: Study::Paper,
             out: PathBuf::new(),
-            scenarios: Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/paper"),
+            scenarios: Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"),
             cache: cache.path().to_owned(),
             overrides: overrides.map(str::to_owned).to_vec(),
         };
         let store = Store::open(&arguments.cache, b"test").unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| files(&tables(&arguments, &store).unwrap()).unwrap())
+        pool.install(|| files(arguments.study, &tables(&arguments, &store).unwrap()).unwrap())
     }
 
     #[test]

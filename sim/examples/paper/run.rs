@@ -75,7 +75,7 @@ fn one(point: &GridPoint, store: &Store) -> anyhow::Result<Vec<Score>> {
     for scale in std::mem::take(&mut prepared.scoring.scales) {
         prepared.scoring.scales = vec![scale];
         let comparison = runner::compare(&prepared, &contenders, Options::default());
-        all.extend(scores::scores(&comparison.saved.results));
+        all.extend(scores::scores(&comparison.saved));
     }
     store.save(&prepared.digest, &all)?;
     Ok(all)

@@ -5,7 +5,8 @@
 //! the due ones (`output − 1` of each request): worked number (a test), 100 requests of 11 tokens with 100 late are 90.00 % here and
 //! 90.91 % there.
 
-use orbitflow_sim::report::rows::{Attainment, PolicyResult, Results, ScaleResult};
+use orbitflow_sim::report::SavedResults;
+use orbitflow_sim::report::rows::{Attainment, PolicyResult, RequestRow, ScaleResult};
 use serde::{Deserialize, Serialize};
 
 /// A number of a run.
@@ -45,10 +46,12 @@ pub enum Metric {
     LongestPause,
     /// Requests that finished.
     Finished,
+    /// End-to-end attainment of the quarter of the requests with the longest contexts at their end.
+    EndToEndLongest,
 }
 
 /// Every metric: its column in files, and how figures call it and its unit.
-pub const METRICS: [(Metric, &str, &str); 17] = [
+pub const METRICS: [(Metric, &str, &str); 18] = [
     (Metric::TbtPaper, "tbt_paper_pct", "TBT, paper's scoring (%)"),
     (Metric::TbtPaperAllTokens, "tbt_paper_all_tokens_pct", "TBT, paper's scoring, all tokens (%)"),
     (Metric::TbtStep, "tbt_step_pct", "TBT, no deposit (%)"),
@@ -66,6 +69,7 @@ pub const METRICS: [(Metric, &str, &str); 17] = [
     (Metric::Planning, "planning_pct", "Time waiting for plans (%)"),
     (Metric::LongestPause, "longest_pause_s", "Longest pause (s)"),
     (Metric::Finished, "finished_pct", "Requests finished (%)"),
+    (Metric::EndToEndLongest, "e2e_longest_quarter_pct", "e2e, longest quarter (%)"),
 ];
 
 impl Metric {
@@ -101,7 +105,7 @@ pub fn has_deposit(policy: &str) -> bool {
 }
 
 /// The scores of results at one SLO scale.
-pub fn scores(results: &Results) -> Vec<Score> {
+pub fn scores(saved: &SavedResults) -> Vec<Score> {
     let scored = |policy: &PolicyResult| {
         let [scale] = &policy.by_slo_scale[..] else {
             panic!("Invariant: a run of this program is scored at one SLO scale")
@@ -110,19 +114,21 @@ pub fn scores(results: &Results) -> Vec<Score> {
             policy: policy.key.clone(),
             label: policy.label.clone(),
             scale: scale.scale,
-            values: METRICS.map(|(metric, _, _)| value(metric, results, policy, scale)).into(),
+            values: METRICS.map(|(metric, _, _)| value(metric, saved, policy, scale)).into(),
         }
     };
-    results.policies.iter().map(scored).collect()
+    saved.results.policies.iter().map(scored).collect()
 }
 
-fn value(metric: Metric, results: &Results, policy: &PolicyResult, scale: &ScaleResult) -> Option<f64> {
+fn value(metric: Metric, saved: &SavedResults, policy: &PolicyResult, scale: &ScaleResult) -> Option<f64> {
     let Attainment { tbt_step, tbt_gap, tbt_step_deposit, tbt_gap_deposit, tpot_step, tpot_gap, e2e, .. } =
         scale.attainment_pct;
     let paper = if has_deposit(&policy.key) { tbt_step_deposit } else { tbt_step };
     Some(match metric {
         Metric::TbtPaper => paper,
-        Metric::TbtPaperAllTokens => over_all_tokens(paper, policy.tokens.due, results.trace.output_tokens),
+        Metric::TbtPaperAllTokens => {
+            over_all_tokens(paper, policy.tokens.due, saved.results.trace.output_tokens)
+        }
         Metric::TbtStep => tbt_step,
         Metric::TbtStepDeposit => tbt_step_deposit,
         Metric::TbtGap => tbt_gap,
@@ -139,8 +145,25 @@ fn value(metric: Metric, results: &Results, policy: &PolicyResult, scale: &Scale
         Metric::Planning if policy.makespan_s == 0.0 => return None,
         Metric::Planning => policy.busy_s.planning / policy.makespan_s * 100.0,
         Metric::LongestPause => policy.pauses.longest_s,
+        Metric::EndToEndLongest => {
+            let own: Vec<&RequestRow> =
+                saved.requests.iter().filter(|row| row.policy == policy.key).collect();
+            end_to_end_of_the_longest_quarter(&own)
+        }
         Metric::Finished => policy.requests.finished as f64 / policy.requests.arrived as f64 * 100.0,
     })
+}
+
+/// Share of the longest quarter (prompt and output tokens, the first of equals; rounded up) whose last token came by
+/// arrival + 5 s + output · SLO (design §6), percent.
+fn end_to_end_of_the_longest_quarter(requests: &[&RequestRow]) -> f64 {
+    const TTFT_SLO_S: f64 = 5.0;
+    let mut longest = requests.to_vec();
+    longest.sort_by_key(|row| std::cmp::Reverse(row.prompt_tokens + row.output_tokens));
+    longest.truncate(requests.len().div_ceil(4));
+    let due = |row: &RequestRow| row.arrival_s + TTFT_SLO_S + row.output_tokens as f64 * row.slo_s;
+    let met = longest.iter().filter(|row| row.finish_s.is_some_and(|finish| finish <= due(row))).count();
+    met as f64 / longest.len() as f64 * 100.0
 }
 
 /// An attainment over due tokens, over all tokens instead.

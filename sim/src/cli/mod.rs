@@ -18,6 +18,7 @@ mod profile;
 mod progress;
 mod scenario_args;
 mod schema;
+mod split;
 mod step;
 mod sweep;
 mod table;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::split::Split;
 use super::{Format, OrInput, json_input};
 use crate::ids::Layer;
 use crate::model::{Distance, Placement};
@@ -65,7 +66,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Solver::Search => search(&instance, &mut Scratch::default()),
         Solver::Milp => milp::solve(&instance, Ties::Resolved)?,
     };
-    let report = Report::new(&instance, &answer, args.solver, model.as_ref());
+    let mut report = Report::new(&instance, &answer, args.solver, model.as_ref());
+    report.tensor_parallel = Split::of(file.parallel(), file.layer_s(), file.blocks_per_s());
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => {
@@ -109,6 +111,8 @@ struct Report {
     memory: Memory,
     slo_load: SloLoad,
     solver: SolverReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor_parallel: Option<Split>,
 }
 
 #[derive(Serialize)]
@@ -179,6 +183,7 @@ impl Report {
                 variables: model.map(|model| model.columns.len()),
                 constraints: model.map(|model| model.rows.len()),
             },
+            tensor_parallel: None,
         }
     }
 
@@ -202,6 +207,9 @@ impl Report {
         match answer {
             Ok(plan) => self.write_placements(out, instance, plan)?,
             Err(none) => writeln!(out, "infeasible: {}\n", why(none))?,
+        }
+        if let Some(split) = &self.tensor_parallel {
+            writeln!(out, "{}", split.line())?;
         }
         let t_max = match self.t_max_s {
             Some(seconds) => format!("at most {}", milliseconds(seconds)),

@@ -10,7 +10,7 @@ use crate::cost::profile::{Check, LinkDirection, LinkFit};
 use crate::cost::{
     CostModel, CostOptions, HardwareProfile, Verdict, check, kv_capacity_layer_blocks, read, resolve,
 };
-use crate::model::{self, ModelSpec};
+use crate::model::{self, ModelSpec, TensorParallel};
 
 /// Context tokens over requests at which `show` tells the compute time.
 const COMPUTE_POINTS: [(u64, u32); 6] =
@@ -181,7 +181,7 @@ fn times(profile: &HardwareProfile, model: &ModelSpec) -> String {
     for note in &notes {
         text += &format!("  {note}\n");
     }
-    text += &match kv_capacity_layer_blocks(profile, model) {
+    text += &match kv_capacity_layer_blocks(profile, model, TensorParallel::NONE) {
         Ok(blocks) => format!(
             "  KV capacity: {blocks} layer-blocks beside the weights, {} tokens with every layer resident\n",
             blocks / u64::from(model.layers) * 16

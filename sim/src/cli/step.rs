@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde::Serialize;
 
+use super::split::Split;
 use super::{Format, OrInput};
 use crate::pipeline::{StepAnswer, StepInstance};
 
@@ -17,7 +19,8 @@ const AXIS: usize = 60;
 /// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
 /// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
 /// ("ready-first" or "in-order"), `contention {copy, compute}` (1 and 1: how many times as long a copy takes while a
-/// layer computes, and a layer while a copy runs).
+/// layer computes, and a layer while a copy runs), `tensor_parallel` (1), `shared_link` (false) and `all_reduce_s` (0, per
+/// layer): with several GPUs `layer_compute_s` and `link` are those of one of them.
 ///
 /// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
 /// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
@@ -41,13 +44,29 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.format {
         Format::Table => out.write_all(table(&instance, &answer).as_bytes())?,
         Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &answer)?;
+            serde_json::to_writer_pretty(
+                &mut out,
+                &Shown { answer: &answer, tensor_parallel: split(&instance) },
+            )?;
             writeln!(out)?;
         }
         Format::Csv => write_csv(&answer, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The answer as JSON, and with several GPUs what they make together.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    answer: &'a StepAnswer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor_parallel: Option<Split>,
+}
+
+fn split(instance: &StepInstance) -> Option<Split> {
+    Split::of(instance.parallel(), instance.layer_s(), instance.blocks_per_s())
 }
 
 fn read(path: &Path) -> anyhow::Result<StepInstance> {
@@ -93,6 +112,7 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
             show(answer.prefix_forecast_s),
         ),
     ];
+    lines.extend(split(instance).map(|split| split.line()));
     for request in &instance.requests {
         let layers = request.fetched(instance.layers).len();
         let each = each_copy(answer, &request.id, show);

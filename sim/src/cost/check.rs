@@ -180,6 +180,10 @@ fn missing(profile: &HardwareProfile, value: &Value, found: &mut Group) {
              \"{first}\": \"why\"; a reason for a section covers what is in it"
         ));
     }
+    // It may be left out, so it needs no reason, but it may have one.
+    if profile.all_reduce.is_none() {
+        nulls.push("all_reduce".to_owned());
+    }
     for (path, reason) in &profile.missing {
         let covers = |null: &String| {
             null.strip_prefix(path.as_str())

@@ -127,6 +127,14 @@ impl BatchTable {
         BatchTable { seconds, beyond_s_per_request: slope.max(0.0) }
     }
 
+    /// The table with every time divided by `n`.
+    pub(super) fn divided(&self, n: f64) -> Self {
+        BatchTable {
+            seconds: self.seconds.iter().map(|seconds| seconds / n).collect(),
+            beyond_s_per_request: self.beyond_s_per_request / n,
+        }
+    }
+
     /// The largest number of requests that was measured.
     pub fn last_batch(&self) -> u32 {
         self.seconds.len().saturating_sub(1) as u32

@@ -1,5 +1,7 @@
 //! What can be wrong with a hardware profile, or with asking it for a model it does not know.
 
+use crate::model::BadSplit;
+
 /// A profile that cannot be read or used. The message names the file or preset, the key and the value, what was
 /// expected, and ends in a `hint:` line where there is a remedy.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,9 @@ pub enum CostError {
         /// What to do.
         hint: Option<String>,
     },
+    /// So many GPUs cannot split the model.
+    #[error(transparent)]
+    BadSplit(#[from] BadSplit),
     /// The scenario's own prefill line is no time.
     #[error("prefill {key} = {value} s is refused: expected a finite number from 0 to {most} s")]
     BadPrefill {

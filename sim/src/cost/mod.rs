@@ -12,6 +12,7 @@ mod contention;
 mod error;
 mod link;
 mod load;
+mod parallel;
 mod prefill;
 mod presets;
 pub mod profile;
@@ -24,6 +25,7 @@ pub use contention::{BadSlowdown, Contention};
 pub use error::CostError;
 pub use link::{LinkModel, Pieces};
 pub use load::{load, parse, read};
+pub use parallel::LayerAllReduce;
 pub use prefill::{PrefillModel, PromptTable};
 pub use presets::{PresetInfo, gpus, preset, presets};
 pub use profile::{HardwareProfile, ProfileKind};
@@ -50,6 +52,8 @@ pub struct CostModel {
     pub link_intercept: SimDuration,
     /// How much host→device copies and the compute of a decode step slow each other. Planners' forecasts leave it out.
     pub contention: Contention,
+    /// What several GPUs exchange in every layer, in decode and in prefill steps.
+    pub all_reduce: LayerAllReduce,
 }
 
 impl CostModel {
@@ -57,11 +61,13 @@ impl CostModel {
     /// [`Self::fixed_tail`]: the SLO's base.
     pub fn compute_s(&self, context_tokens: u64, requests: u32) -> f64 {
         self.compute.step_s(context_tokens, requests, self.layers)
+            + f64::from(self.layers) * self.all_reduce.layer_s(u64::from(requests))
     }
 
     /// Compute seconds of one layer of that step: what a planner takes for `tc`.
     pub fn layer_compute_s(&self, context_tokens: u64, requests: u32) -> f64 {
         self.compute.layer_s(context_tokens, requests, self.layers)
+            + self.all_reduce.layer_s(u64::from(requests))
     }
 
     /// [`Self::layer_compute_s`] to the nearest picosecond.
@@ -79,8 +85,16 @@ impl CostModel {
         }
     }
 
-    /// Time of one prefill step over the given prompts, in tokens.
+    /// Time of one prefill step over the given prompts, in tokens. The scenario's own line has every all-reduce in it.
     pub fn prefill(&self, prompt_tokens: impl IntoIterator<Item = u64>) -> SimDuration {
-        SimDuration::from_secs_f64(self.prefill.step_s(prompt_tokens))
+        let reduces = !matches!(self.prefill, PrefillModel::Linear { .. });
+        let mut reducing_s = 0.0;
+        let prompts = prompt_tokens.into_iter().inspect(|&tokens| {
+            if reduces {
+                reducing_s += f64::from(self.layers) * self.all_reduce.layer_s(tokens);
+            }
+        });
+        let work_s = self.prefill.step_s(prompts);
+        SimDuration::from_secs_f64(work_s + reducing_s)
     }
 }

@@ -55,6 +55,11 @@ impl PromptTable {
         PromptTable { points }
     }
 
+    /// The table with every time divided by `n`.
+    pub(super) fn divided(&self, n: f64) -> Self {
+        PromptTable { points: self.points.iter().map(|(tokens, seconds)| (*tokens, seconds / n)).collect() }
+    }
+
     /// The longest prompt that was measured, in tokens.
     pub fn longest(&self) -> f64 {
         self.points.last().map_or(0.0, |&(tokens, _)| tokens)

@@ -8,10 +8,10 @@ use super::load::refuse_failures;
 use super::presets::engine_fits_for;
 use super::profile::{Datasheet, LinkDirection, ModelShape, Positive, PrefillShape};
 use super::{
-    BatchTable, ComputeModel, CostError, CostModel, HardwareProfile, LinkModel, MeasuredCompute, Pieces,
-    PrefillModel, PromptTable, contention,
+    BatchTable, ComputeModel, CostError, CostModel, HardwareProfile, LayerAllReduce, LinkModel,
+    MeasuredCompute, Pieces, PrefillModel, PromptTable, contention, parallel,
 };
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, TensorParallel};
 use crate::units::{Bytes, BytesPerSec, SimDuration};
 
 /// Share of the datasheet's dense bf16 rate that a prefill reaches when nothing better is known (design §3.6).
@@ -65,13 +65,16 @@ pub struct CostOptions {
     pub compute: Option<ComputeForm>,
     /// Whether the profile's contention factors are left out.
     pub without_contention: bool,
+    /// The GPUs that split the model.
+    pub parallel: TensorParallel,
 }
 
 /// The costs of running `model` on `profile`, and notes for the report, one line each; those that begin with
 /// `warning:` must be shown on stderr too.
 ///
 /// # Errors
-/// A profile whose checks fail, a model the profile knows nothing about, a prefill line that is no time.
+/// A profile whose checks fail, a model the profile knows nothing about, a prefill line that is no time; GPUs that cannot
+/// split the model, or a profile that describes several GPUs as a whole and is to be split again.
 pub fn resolve(
     profile: &HardwareProfile,
     model: &ModelSpec,
@@ -93,7 +96,9 @@ pub fn resolve(
         fixed_tail: duration(profile.compute.tail_s),
         link_intercept,
         contention,
+        all_reduce: LayerAllReduce::NONE,
     };
+    let cost = parallel::split(profile, model, options.parallel, cost, &mut notes)?;
     Ok((cost, notes))
 }
 

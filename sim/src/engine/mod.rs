@@ -7,6 +7,7 @@
 //! Arrivals, completions and pauses take effect at step boundaries. The engine cannot fail on valid input; a broken
 //! invariant panics.
 
+mod ahead;
 mod arrivals;
 mod step;
 
@@ -93,6 +94,7 @@ struct Engine<'a, S: Sink> {
     /// The layout after the previous counted refusal.
     refused_layout: Option<Vec<(RequestId, Placement)>>,
     write_back: WriteBack,
+    ahead: ahead::Ahead,
     work: step::Buffers,
 }
 
@@ -119,6 +121,7 @@ impl<'a, S: Sink> Engine<'a, S> {
             preempted_since_step: 0,
             refused_layout: None,
             write_back: WriteBack::new(layers),
+            ahead: ahead::Ahead::default(),
             work: step::Buffers::default(),
             setup,
             policy,
@@ -327,6 +330,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         let restored = request.placement.offloaded.difference(placement.offloaded);
         request.missing = request.missing.union(restored).difference(placement.offloaded);
         request.placement = placement;
+        self.ahead.drop_request(id);
         let record = Record::Placed { at: self.now, request: id, placement, restored: restored.len() };
         self.sink.record(&record);
     }
@@ -347,6 +351,7 @@ impl<'a, S: Sink> Engine<'a, S> {
             match request.state {
                 RunState::Running if !runs => {
                     request.state = RunState::Paused { since: self.now };
+                    self.ahead.drop_request(id);
                     self.sink.record(&Record::Paused { at: self.now, request: id });
                 }
                 RunState::Paused { .. } if runs => {
@@ -373,6 +378,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         let place = self.preempted.partition_point(|other| other.admitted < request.admitted);
         self.preempted.insert(place, request);
         self.live_set_changed = true;
+        self.ahead.drop_request(id);
         self.sink.record(&Record::Preempted { at: self.now, request: id });
     }
 
@@ -381,6 +387,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         // A request that has not written the row of its newest token holds one token less than its next context.
         self.host.give(self.host_bytes(request.held_blocks()));
         self.live_set_changed = true;
+        self.ahead.drop_request(request.id);
         self.sink.record(record);
         self.arrivals.over(request.id, self.now);
     }

@@ -4,13 +4,13 @@ use super::{Engine, Setup};
 use crate::ids::{Layer, RequestId};
 use crate::model::LayerSet;
 use crate::pipeline::{
-    self, CopyTimes, LayerTimes, Scratch, StepRequest, StepTiming, StepWork, prefix_forecast,
+    self, CopyTimes, HeadStart, LayerTimes, Scratch, StepRequest, StepTiming, StepWork, prefix_forecast,
 };
 use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
 use crate::random::{self, Stream};
 use crate::record::{MemoryUse, Record, Sink, Snapshot, StepKind, StepRecord, StepTimeline, Trigger};
 use crate::server::{Noise, Planning, Restore, WriteBack};
-use crate::units::{Bytes, SimDuration, TOKENS_PER_BLOCK};
+use crate::units::{Bytes, SimDuration, SimTime, TOKENS_PER_BLOCK};
 
 /// Memory that is kept from step to step, so that a step allocates nothing.
 #[derive(Default)]
@@ -24,16 +24,25 @@ pub struct Buffers {
 
 /// The host→device copies of one running request in one step.
 #[derive(Clone, Copy)]
-struct Copies {
-    request: RequestId,
+pub struct Copies {
+    pub(super) request: RequestId,
+    /// What the step before did for the first of `within`.
+    pub(super) head_start: HeadStart,
     /// Copied before the step (blocking restores).
     before: LayerSet,
     /// Copied within the step.
-    within: LayerSet,
+    pub(super) within: LayerSet,
     /// Those of `within` that stay.
     kept: LayerSet,
     bytes: Bytes,
     time: SimDuration,
+}
+
+impl Copies {
+    /// Copies that begin within the step.
+    fn begun(&self) -> u32 {
+        self.within.len() - u32::from(self.head_start != HeadStart::None)
+    }
 }
 
 /// What the running requests ask of the next decode step.
@@ -48,6 +57,7 @@ struct Batch {
 #[derive(Clone, Copy, Default)]
 struct Decode<'a> {
     timeline: Option<&'a StepTimeline>,
+    start: SimTime,
     time: SimDuration,
     bounds: Option<(SimDuration, SimDuration)>,
     prefix_forecast_s: f64,
@@ -193,42 +203,45 @@ impl<S: Sink> Engine<'_, S> {
         let Setup { truth, server, footprint, .. } = self.setup;
         let switches = &server.switches;
         let noise = switches.noise;
+        let planning = match switches.planning {
+            Planning::Synchronous => planning,
+            Planning::Ahead => planning.saturating_sub(self.last_step),
+            Planning::Free => SimDuration::ZERO,
+        };
         let mut work = std::mem::take(&mut self.work);
         self.collect_copies(&mut work.copies);
+        let restore = self.restore_time(&work.copies, noise, self.now + planning);
+        let decode_start = self.now + planning + restore;
+        if switches.cross_step_prefetch {
+            self.note_head_starts(&mut work.copies, decode_start);
+        }
         let layer_compute =
             truth.layer_compute(batch.context_tokens, batch.requests).scale(self.compute_noise(noise));
-        let timing = self.time_of(&mut work, layer_compute, noise);
-        let restore: SimDuration = work
-            .copies
-            .iter()
-            .flat_map(|copies| copies.before.iter().map(move |layer| (copies, layer)))
-            .map(|(copies, layer)| copies.time.scale(self.copy_noise(noise, copies.request, layer)))
-            .sum();
+        let tail = truth.tail(batch.requests);
+        let (timing, prefetched) = self.time_of(&mut work, layer_compute, noise, (decode_start, tail));
 
         let mut record = self.blank_step(StepKind::Decode);
+        record.h2d_prefetch = prefetched;
         self.measured_copies.clear();
         for copies in &work.copies {
             let restored = copies.before.len() + copies.kept.len();
-            let fetched = copies.within.len() - copies.kept.len();
-            self.measured_copies.push((copies.within.len(), copies.bytes));
+            let fetched = copies.begun() - copies.kept.len();
+            self.measured_copies.push((copies.begun(), copies.bytes));
             record.h2d_restore += copies.bytes * u64::from(restored);
             record.h2d_prefetch += copies.bytes * u64::from(fetched);
         }
         let plain = record.h2d_restore == Bytes::ZERO;
         let anything = record.h2d_prefetch != Bytes::ZERO || !plain;
         let intercept = if anything { truth.link_intercept } else { SimDuration::ZERO };
-        record.compute = timing.compute + truth.tail(batch.requests);
+        record.compute = timing.compute + tail;
         record.stall = timing.stall() + intercept;
         record.restore = restore;
-        record.planning = match switches.planning {
-            Planning::Synchronous => planning,
-            Planning::Ahead => planning.saturating_sub(self.last_step),
-            Planning::Free => SimDuration::ZERO,
-        };
+        record.planning = planning;
         record.duration = record.compute + record.stall + record.restore + record.planning;
         record.forecast = decision.forecast.filter(|_| plain);
         record.running = batch.requests;
         record.trigger = trigger;
+        record.proof = decision.proof;
         let token = Bytes::new(footprint.block_bytes.get() / TOKENS_PER_BLOCK);
         record.d2h = token * (u64::from(batch.requests) * u64::from(footprint.layers));
         self.measured = Some(Measured {
@@ -254,6 +267,20 @@ impl<S: Sink> Engine<'_, S> {
         self.work.delivered = delivered;
     }
 
+    /// Time of the blocking restores, which may start at `from`: behind a copy that is still under way.
+    fn restore_time(&mut self, copies: &[Copies], noise: Noise, from: SimTime) -> SimDuration {
+        let each = copies.iter().flat_map(|copies| copies.before.iter().map(move |layer| (copies, layer)));
+        let restore = each
+            .map(|(copies, layer)| {
+                copies.time.scale(self.copy_noise(noise, self.steps, copies.request, layer))
+            })
+            .sum();
+        if copies.iter().all(|copies| copies.before.is_empty()) {
+            return restore;
+        }
+        self.ahead.run_until(from) + restore
+    }
+
     /// Which layers of whom come over the link, before the step and within it.
     fn collect_copies(&self, all: &mut Vec<Copies>) {
         let Setup { truth, server, footprint, .. } = self.setup;
@@ -267,22 +294,28 @@ impl<S: Sink> Engine<'_, S> {
             if !within.is_empty() || !before.is_empty() {
                 let bytes = footprint.block_bytes * request.blocks();
                 let time = truth.h2d.copy_time(bytes);
-                all.push(Copies { request: request.id, before, within, kept, bytes, time });
+                let head_start = HeadStart::None;
+                all.push(Copies { request: request.id, head_start, before, within, kept, bytes, time });
             }
         }
     }
 
-    /// The decode part of the step: end of layer L.
-    fn time_of(&mut self, work: &mut Buffers, layer_compute: SimDuration, noise: Noise) -> StepTiming {
+    /// The decode part of the step, to the end of layer L, and the bytes that it copies for the next one.
+    fn time_of(
+        &mut self,
+        work: &mut Buffers,
+        layer_compute: SimDuration,
+        noise: Noise,
+        (decode_start, tail): (SimTime, SimDuration),
+    ) -> (StepTiming, Bytes) {
         let layers = self.setup.footprint.layers;
         let Buffers { scratch, copies, noisy, .. } = work;
         noisy.clear();
         if noise.copy_cv > 0.0 {
             for copies in copies.iter() {
-                noisy.extend(
-                    Layer::all(layers)
-                        .map(|layer| copies.time.scale(self.copy_noise(noise, copies.request, layer))),
-                );
+                noisy.extend(Layer::all(layers).map(|layer| {
+                    copies.time.scale(self.copy_noise(noise, self.steps, copies.request, layer))
+                }));
             }
         }
         let requests: Vec<StepRequest<'_>> = copies
@@ -312,10 +345,15 @@ impl<S: Sink> Engine<'_, S> {
             WriteBack::Free => None,
             WriteBack::Link => Some(self.layer_write()),
         };
-        if self.sink.inspects() {
-            self.inspect_step(&step, write);
+        if switches.cross_step_prefetch {
+            let fetching: Vec<Copies> = copies.iter().filter(|c| !c.within.is_empty()).copied().collect();
+            return self.time_across(&step, &fetching, write, (decode_start, tail));
         }
-        pipeline::step(&step, self.now, write.map(|write| (&mut self.write_back, write)), scratch)
+        if self.sink.inspects() {
+            self.inspect_step(&step, write, decode_start);
+        }
+        let writes = write.map(|write| (&mut self.write_back, write));
+        (pipeline::step(&step, self.now, writes, scratch), Bytes::ZERO)
     }
 
     /// Time of the write-through of one layer: one token of every running request.
@@ -329,8 +367,9 @@ impl<S: Sink> Engine<'_, S> {
         self.factor(noise.compute_cv, &[self.steps])
     }
 
-    fn copy_noise(&self, noise: Noise, request: RequestId, layer: Layer) -> f64 {
-        self.factor(noise.copy_cv, &[self.steps, u64::from(request.0) + 1, u64::from(layer.0)])
+    /// Of a copy that belongs to step `step`.
+    pub(super) fn copy_noise(&self, noise: Noise, step: u64, request: RequestId, layer: Layer) -> f64 {
+        self.factor(noise.copy_cv, &[step, u64::from(request.0) + 1, u64::from(layer.0)])
     }
 
     fn factor(&self, cv: f64, parts: &[u64]) -> f64 {
@@ -359,6 +398,7 @@ impl<S: Sink> Engine<'_, S> {
             h2d_restore: Bytes::ZERO,
             d2h: Bytes::ZERO,
             trigger: None,
+            proof: None,
         }
     }
 
@@ -387,10 +427,23 @@ impl<S: Sink> Engine<'_, S> {
         }
     }
 
-    fn inspect_step(&mut self, work: &StepWork<'_>, write: Option<SimDuration>) {
+    fn inspect_step(&mut self, work: &StepWork<'_>, write: Option<SimDuration>, decode_start: SimTime) {
         let mut write_back = self.write_back.clone();
         let (timing, timeline) =
             pipeline::timeline(work, self.now, write.map(|write| (&mut write_back, write)));
+        self.emit_decode(work, SimDuration::ZERO, decode_start, timing, &timeline);
+    }
+
+    /// Shows a decode step: `work` is what it computes and copies for itself, `others` what it copies for its
+    /// neighbours.
+    pub(super) fn emit_decode(
+        &mut self,
+        work: &StepWork<'_>,
+        others: SimDuration,
+        decode_start: SimTime,
+        timing: StepTiming,
+        timeline: &StepTimeline,
+    ) {
         let layer_s = match work.compute {
             LayerTimes::Same(time) => time.as_secs_f64(),
             LayerTimes::PerLayer(times) => {
@@ -407,9 +460,10 @@ impl<S: Sink> Engine<'_, S> {
             .collect();
         let forecast = copies.map_or(0.0, |copies| prefix_forecast(work.layers, layer_s, &copies));
         let decode = Decode {
-            timeline: Some(&timeline),
+            timeline: Some(timeline),
+            start: decode_start,
             time: timing.step,
-            bounds: (!work.contention.is_none()).then(|| work.bounds()),
+            bounds: (!work.contention.is_none()).then(|| work.bounds_beside(others)),
             prefix_forecast_s: forecast,
         };
         self.emit_snapshot(LiveRequest::context, decode);
@@ -441,6 +495,7 @@ impl<S: Sink> Engine<'_, S> {
             waiting: self.waiting.len() as u32,
             preempted: self.preempted.len() as u32,
             timeline: decode.timeline,
+            decode_start: decode.start,
             decode: decode.time,
             contended_bounds: decode.bounds,
             prefix_forecast_s: decode.prefix_forecast_s,

@@ -2,7 +2,7 @@
 
 use super::{MOST_LISTED, RequestFacts, Totals, Verdict, Violation, state};
 use crate::ids::RequestId;
-use crate::record::{Record, Sink, Snapshot, StepKind, StepRecord};
+use crate::record::{Record, Sink, Snapshot, StepKind, StepRecord, StepTimeline};
 use crate::units::{Bytes, SimDuration, SimTime};
 
 /// Checks a run; see the module.
@@ -18,6 +18,8 @@ pub struct Laws {
     /// When the newest step began.
     newest_start: SimTime,
     last_token: Option<SimTime>,
+    /// When the last copy that was seen has landed.
+    link_free: SimTime,
     tokens: u64,
     inspected: Option<Inspected>,
     verdict: Verdict,
@@ -76,6 +78,7 @@ impl Laws {
             first_arrival: None,
             newest_start: SimTime::ZERO,
             last_token: None,
+            link_free: SimTime::ZERO,
             tokens: 0,
             inspected: None,
             verdict: Verdict::default(),
@@ -296,6 +299,18 @@ impl Laws {
         }
     }
 
+    /// No copy begins before those of the steps before have landed.
+    fn follow_link(&mut self, start: SimTime, timeline: &StepTimeline) {
+        let first = timeline.copies.iter().chain(&timeline.ahead).map(|copy| start + copy.start).next();
+        if let Some(first) = first.filter(|first| *first < self.link_free) {
+            let text = format!("a copy begins at {first}, one of a step before ends at {}", self.link_free);
+            self.broken(4, text);
+        }
+        let carried = timeline.carried.map(|carried| carried.end);
+        let ends = timeline.copies.iter().chain(&timeline.ahead).map(|copy| copy.end).chain(carried);
+        self.link_free = ends.map(|end| start + end).fold(self.link_free, SimTime::max);
+    }
+
     /// The clock of what takes effect at step boundaries.
     fn pass_to(&mut self, at: SimTime) {
         if at < self.clock {
@@ -344,6 +359,9 @@ impl Sink for Laws {
 
     fn inspect(&mut self, snapshot: &Snapshot<'_>) {
         state::check(snapshot, &mut |law, text| self.broken(law, text));
+        if let Some(timeline) = snapshot.timeline {
+            self.follow_link(snapshot.decode_start, timeline);
+        }
         for memory in snapshot.requests {
             let standing = self.requests.get(memory.request.index()).map(|followed| followed.standing);
             let allowed = match standing {

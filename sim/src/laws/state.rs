@@ -40,14 +40,29 @@ fn check_order(timeline: &StepTimeline, broken: &mut impl FnMut(u32, String)) {
             );
         }
     }
-    for (place, copy) in timeline.copies.iter().enumerate() {
-        let free = place.checked_sub(1).map_or(SimDuration::ZERO, |before| timeline.copies[before].end);
+    let mut free = timeline.carried.map_or(SimDuration::ZERO, |carried| carried.end);
+    for copy in timeline.copies.iter().chain(&timeline.ahead) {
         if copy.start < free || copy.end < copy.start {
             broken(4, format!("a copy for layer {} overlaps the one before it", copy.layer));
         }
-        let layer = timeline.layers.iter().find(|span| span.layer == copy.layer);
-        if layer.is_none_or(|layer| layer.start < copy.end) {
-            broken(4, format!("layer {} starts before its copy ends at {}", copy.layer, copy.end));
+        free = copy.end;
+    }
+    let own = timeline.copies.iter().map(|copy| (copy.layer, copy.end));
+    let carried = timeline.carried.and_then(|carried| Some((carried.layer?, carried.end)));
+    for (layer, landed) in own.chain(carried) {
+        let span = timeline.layers.iter().find(|span| span.layer == layer);
+        if span.is_none_or(|span| span.start < landed) {
+            broken(4, format!("layer {layer} starts before its copy ends at {landed}"));
+        }
+    }
+    for copy in &timeline.ahead {
+        let used =
+            timeline.copies.iter().filter(|own| own.request == copy.request).map(|own| own.layer).max();
+        let used = used.and_then(|last| timeline.layers.iter().find(|span| span.layer == last));
+        if used.is_some_and(|last| copy.start < last.end) {
+            let text =
+                format!("a copy of the next step starts at {}, before its request's last layer", copy.start);
+            broken(4, text);
         }
     }
 }
@@ -64,10 +79,14 @@ fn check_length(snapshot: &Snapshot<'_>, timeline: &StepTimeline, broken: &mut i
     if step + tolerance < compute.max(copies) {
         broken(5, format!("step time {step} ps is below compute {compute} ps or copies {copies} ps"));
     }
-    if step > compute + copies + tolerance {
+    let carried = timeline.carried.map_or(0, |carried| carried.end.as_picos());
+    if step > compute + copies + carried + tolerance {
         broken(
             5,
-            format!("step time {step} ps is above compute {compute} ps and copies {copies} ps together"),
+            format!(
+                "step time {step} ps is above compute {compute} ps and copies {} ps together",
+                copies + carried
+            ),
         );
     }
     if let Some((least, most)) = snapshot.contended_bounds {

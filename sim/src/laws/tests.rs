@@ -1,7 +1,8 @@
 //! An honest run breaks no law; every planted lie is caught by the law it breaks.
 
 use super::*;
-use crate::record::{Record, RejectReason, StepKind, StepRecord};
+use crate::ids::Layer;
+use crate::record::{CarriedSpan, CopySpan, Record, RejectReason, StepKind, StepRecord};
 use crate::script::{Event, Script, blank, ms};
 use crate::units::Bytes;
 
@@ -273,6 +274,37 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
             let copies = &mut state.timeline.as_mut().unwrap().copies;
             copies.push(copies[0]);
         }),
+    );
+    // One that runs into the step, for layer 2 or beside the copy that began with the step; one for the next step that
+    // begins while layer 2 is computed, or in a step after which the next one copies before it has landed.
+    caught(
+        4,
+        "layer 2 starts before its copy ends at 0.01 s",
+        timeline(|state| {
+            let timeline = state.timeline.as_mut().unwrap();
+            timeline.copies.clear();
+            timeline.carried = Some(CarriedSpan { layer: Some(Layer(2)), end: ms(10) });
+        }),
+    );
+    caught(
+        4,
+        "overlaps",
+        timeline(|state| {
+            state.timeline.as_mut().unwrap().carried = Some(CarriedSpan { layer: None, end: ms(1) });
+        }),
+    );
+    fn ahead(start: u64, end: u64) -> CopySpan {
+        CopySpan { request: 0, layer: Layer(2), start: ms(start), end: ms(end) }
+    }
+    caught(
+        4,
+        "before its request's last layer",
+        timeline(|state| state.timeline.as_mut().unwrap().ahead = vec![ahead(13, 14)]),
+    );
+    caught(
+        4,
+        "a copy begins at 0.224 s, one of a step before ends at 1.21 s",
+        timeline(|state| state.timeline.as_mut().unwrap().ahead = vec![ahead(14, 1000)]),
     );
     caught(5, "is not the event-driven", timeline(|state| state.decode = ms(13)));
     caught(5, "above the step time", timeline(|state| state.prefix_forecast_s = 0.015));

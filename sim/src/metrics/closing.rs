@@ -50,6 +50,7 @@ impl<'a> Metrics<'a> {
             decode_steps: self.server.decode_steps,
             prefill_steps: self.server.prefill_steps,
             planning: self.server.planning,
+            proofs: self.server.proofs,
             pauses: self.server.pauses,
             longest_pause: self.server.longest_pause,
             preemptions: self.server.preemptions,

@@ -1,7 +1,7 @@
 //! What a run came to: counts and integer times, and the scores at every SLO scale.
 
 use super::{RequestFacts, ScaleSlo, Sorted};
-use crate::record::Trigger;
+use crate::record::{StepProof, Trigger};
 use crate::units::{Bytes, SimDuration, SimTime};
 
 /// How a request stood when the run ended.
@@ -202,6 +202,29 @@ impl Planning {
     }
 }
 
+/// Decode steps by what their method said of them (`oracle`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proofs {
+    /// No placement makes them shorter.
+    pub optimal: u64,
+    /// No shorter one was found.
+    pub best_found: u64,
+}
+
+impl Proofs {
+    pub(super) fn take(&mut self, proof: StepProof) {
+        match proof {
+            StepProof::Optimal => self.optimal += 1,
+            StepProof::BestFound => self.best_found += 1,
+        }
+    }
+
+    /// Steps of which anything was said.
+    pub fn steps(&self) -> u64 {
+        self.optimal + self.best_found
+    }
+}
+
 /// What became of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestOutcome<'a> {
@@ -307,6 +330,8 @@ pub struct Outcome<'a> {
     pub prefill_steps: u64,
     /// Planner calls.
     pub planning: Planning,
+    /// Decode steps whose method said how good they are.
+    pub proofs: Proofs,
     /// Times a request was held back.
     pub pauses: u64,
     /// The longest time a request was held back at a stretch.

@@ -3,7 +3,7 @@
 //! State is dense and indexed by request: about 200 bytes a request plus 16 for every SLO scale. A step costs some
 //! ten nanoseconds for each token and scale, and allocates nothing (its distributions grow by amortised pushes).
 
-use super::outcome::{Busy, LateTokens, Planning, Traffic};
+use super::outcome::{Busy, LateTokens, Planning, Proofs, Traffic};
 use super::{EXACT_DECODE_STEPS, Pool, RequestFacts, ScaleSlo, Scoring};
 use crate::deposit::Playback;
 use crate::ids::RequestId;
@@ -100,6 +100,7 @@ pub(super) struct ServerCounts {
     pub(super) decode_steps: u64,
     pub(super) prefill_steps: u64,
     pub(super) planning: Planning,
+    pub(super) proofs: Proofs,
     pub(super) pauses: u64,
     pub(super) longest_pause: SimDuration,
     pub(super) preemptions: u64,
@@ -283,6 +284,9 @@ impl ServerCounts {
         match step.kind {
             StepKind::Decode => self.decode_steps += 1,
             StepKind::Prefill => self.prefill_steps += 1,
+        }
+        if let Some(proof) = step.proof {
+            self.proofs.take(proof);
         }
         self.pending.add(Busy {
             compute: step.compute,

@@ -3,11 +3,14 @@
 //! Whatever can happen now happens, in this order: a copy lands, a layer ends, a layer starts, the copy
 //! engine picks. When nothing more can happen now, time moves on to the next end, and what runs comes closer to
 //! its own: slower where a copy and a layer run side by side and contend. [`super::step`] is tested against it.
+//! A step between its neighbours ([`super::cross_step()`]) is the same simulation: it begins with what the step before
+//! left, and its copy engine goes on to copies for the next step, until the tail is over.
 
+use super::cross_step::{CrossStep, HeadStart, InFlight, NextCopy, Onward};
 use super::progress::Progress;
 use super::{CopyOrder, StepTiming, StepWork, WriteBack};
 use crate::ids::Layer;
-use crate::record::{CopySpan, LayerSpan, StepTimeline};
+use crate::record::{CarriedSpan, CopySpan, LayerSpan, StepTimeline};
 use crate::units::{SimDuration, SimTime};
 
 /// Simulates one decode step that begins at `start` and answers its time and every copy and layer in it.
@@ -20,29 +23,25 @@ pub fn timeline(
     start: SimTime,
     writes: Option<(&mut WriteBack, SimDuration)>,
 ) -> (StepTiming, StepTimeline) {
-    work.checked_fetched();
-    if let Some((state, _)) = &writes {
-        assert_eq!(state.layers(), work.layers, "Invariant: writes and steps are of one model");
-    }
-    let mut simulation = Simulation::new(work, start, writes);
-    loop {
-        let happened = simulation.land_copy()
-            || simulation.end_layer()
-            || simulation.start_layer()
-            || simulation.start_copy();
-        if happened {
-            continue;
-        }
-        match simulation.next_end() {
-            Some(next) => simulation.pass_until(next),
-            None => break,
-        }
-    }
-    simulation.finish()
+    let (timing, timeline, _) = Simulation::new(work, start, writes, CrossStep::default()).run();
+    (timing, timeline)
 }
 
-struct Simulation<'a, 'w> {
+/// Whose the copy is that the engine runs.
+#[derive(Clone, Copy)]
+enum Copying {
+    /// A copy of this step.
+    Own(CopySpan),
+    /// One that the step before began, and the layer that waits for it.
+    Carried(Option<Layer>),
+    /// One for the next step.
+    Next(CopySpan),
+}
+
+/// One step in the making. Times are spans from its start.
+pub(super) struct Simulation<'a, 'w> {
     work: &'a StepWork<'a>,
+    cross: CrossStep<'a>,
     start: SimTime,
     writes: Option<(&'w mut WriteBack, SimDuration)>,
     now: SimDuration,
@@ -59,43 +58,97 @@ struct Simulation<'a, 'w> {
     /// The end of the last layer, and of the write that the next one waits for.
     stream_free: SimDuration,
     /// The copy that is running; its end is not known before it has come.
-    copying: Option<(CopySpan, Progress)>,
+    copying: Option<(Copying, Progress)>,
     timeline: StepTimeline,
+    /// Per request, what was done for its first copy of the next step.
+    head_starts: Vec<HeadStart>,
 }
 
 impl<'a, 'w> Simulation<'a, 'w> {
-    fn new(
+    /// The step before its first event. Panics if the work is not valid ([`StepWork`]).
+    pub fn new(
         work: &'a StepWork<'a>,
         start: SimTime,
         writes: Option<(&'w mut WriteBack, SimDuration)>,
+        cross: CrossStep<'a>,
     ) -> Simulation<'a, 'w> {
+        work.checked_fetched();
+        if let Some((state, _)) = &writes {
+            assert_eq!(state.layers(), work.layers, "Invariant: writes and steps are of one model");
+        }
         let fetched: Vec<Vec<Layer>> =
             work.requests.iter().map(|request| request.fetched.iter().collect()).collect();
         let mut missing = vec![0; work.layers as usize];
         for layer in fetched.iter().flatten() {
             missing[layer.index()] += 1;
         }
+        let mut begun = vec![0; fetched.len()];
+        let mut awaited = None;
+        for (request, head_start) in cross.head_starts.iter().enumerate() {
+            if *head_start == HeadStart::None {
+                continue;
+            }
+            begun[request] = 1;
+            let layer = *fetched[request].first().expect("Invariant: who has a head start fetches a layer");
+            match head_start {
+                HeadStart::Landed => missing[layer.index()] -= 1,
+                _ => awaited = Some(layer),
+            }
+        }
         Simulation {
             work,
+            cross,
             start,
             writes,
             now: SimDuration::ZERO,
-            begun: vec![0; fetched.len()],
-            fetched,
+            begun,
             missing,
             computed: 0,
             computing: None,
             stream_free: SimDuration::ZERO,
-            copying: None,
+            copying: cross.in_flight.map(|InFlight(progress)| (Copying::Carried(awaited), progress)),
             timeline: StepTimeline::default(),
+            head_starts: vec![HeadStart::None; fetched.len()],
+            fetched,
         }
     }
 
+    /// Runs the step to its end, tail included.
+    pub fn run(mut self) -> (StepTiming, StepTimeline, Onward) {
+        loop {
+            let happened = self.land_copy() || self.end_layer() || self.start_layer() || self.start_copy();
+            if happened {
+                continue;
+            }
+            match self.next_end().filter(|_| !self.is_over()) {
+                Some(next) => self.pass_until(next),
+                None => break,
+            }
+        }
+        self.finish()
+    }
+
     fn land_copy(&mut self) -> bool {
-        let Some((copy, _)) = self.copying.take_if(|(_, progress)| progress.is_done()) else { return false };
-        self.missing[copy.layer.index()] -= 1;
-        self.timeline.copies.push(CopySpan { end: self.now, ..copy });
+        let Some((copying, _)) = self.copying.take_if(|(_, progress)| progress.is_done()) else {
+            return false;
+        };
+        self.note_landed(copying, self.now);
+        match copying {
+            Copying::Own(CopySpan { layer, .. }) | Copying::Carried(Some(layer)) => {
+                self.missing[layer.index()] -= 1;
+            }
+            Copying::Carried(None) => {}
+            Copying::Next(copy) => self.head_starts[copy.request] = HeadStart::Landed,
+        }
         true
+    }
+
+    fn note_landed(&mut self, copying: Copying, end: SimDuration) {
+        match copying {
+            Copying::Own(copy) => self.timeline.copies.push(CopySpan { end, ..copy }),
+            Copying::Carried(layer) => self.timeline.carried = Some(CarriedSpan { layer, end }),
+            Copying::Next(copy) => self.timeline.ahead.push(CopySpan { end, ..copy }),
+        }
     }
 
     fn end_layer(&mut self) -> bool {
@@ -130,23 +183,63 @@ impl<'a, 'w> Simulation<'a, 'w> {
         if self.copying.is_some() {
             return false;
         }
+        let own_are_begun = self.begun.iter().zip(&self.fetched).all(|(begun, all)| *begun == all.len());
+        if own_are_begun { self.start_next_step_copy() } else { self.start_own_copy() }
+    }
+
+    fn start_own_copy(&mut self) -> bool {
         // Every request's next copy, lowest (layer, request) first.
         let mut next: Vec<(Layer, usize)> = (0..self.fetched.len())
             .filter_map(|request| Some((*self.fetched[request].get(self.begun[request])?, request)))
             .collect();
         next.sort_unstable();
-        if self.work.order == CopyOrder::InOrder {
-            next.truncate(1);
-        }
-        let Some((layer, request)) = next.into_iter().find(|&(_, request)| self.has_free_slot(request))
-        else {
+        let Some((layer, request)) = self.first_that(next, |request| self.has_free_slot(request)) else {
             return false;
         };
         self.begun[request] += 1;
-        let span = CopySpan { request, layer, start: self.now, end: self.now };
-        let progress = Progress::of_copy(self.work.requests[request].copy.of(layer), self.work.contention);
-        self.copying = Some((span, progress));
+        let time = self.work.requests[request].copy.of(layer);
+        self.begin(Copying::Own(self.span(request, layer)), time);
         true
+    }
+
+    /// The first copies of the next step, of everyone whose copies of this one are used up.
+    fn start_next_step_copy(&mut self) -> bool {
+        if self.cross.next.is_empty() || self.is_over() {
+            return false;
+        }
+        let mut next: Vec<(NextCopy, usize)> = (self.cross.next.iter().zip(0..))
+            .filter_map(|(copy, request)| Some(((*copy)?, request)))
+            .filter(|(_, request)| self.head_starts[*request] == HeadStart::None)
+            .collect();
+        next.sort_unstable_by_key(|(copy, request)| (copy.layer, *request));
+        let order = next.iter().map(|(copy, request)| (copy.layer, *request)).collect();
+        let used_up =
+            |request: usize| self.fetched[request].last().is_none_or(|last| last.0 <= self.computed);
+        let Some((layer, request)) = self.first_that(order, used_up) else { return false };
+        self.head_starts[request] = HeadStart::InFlight;
+        let copy = self.cross.next[request].expect("Invariant: it was found among the next copies");
+        self.begin(Copying::Next(self.span(request, layer)), copy.time);
+        true
+    }
+
+    /// The first of `copies` that may start; under in-order the first at all, if it may.
+    fn first_that(
+        &self,
+        mut copies: Vec<(Layer, usize)>,
+        may_start: impl Fn(usize) -> bool,
+    ) -> Option<(Layer, usize)> {
+        if self.work.order == CopyOrder::InOrder {
+            copies.truncate(1);
+        }
+        copies.into_iter().find(|(_, request)| may_start(*request))
+    }
+
+    fn span(&self, request: usize, layer: Layer) -> CopySpan {
+        CopySpan { request, layer, start: self.now, end: self.now }
+    }
+
+    fn begin(&mut self, copying: Copying, time: SimDuration) {
+        self.copying = Some((copying, Progress::of_copy(time, self.work.contention)));
     }
 
     /// The next copy of `request` takes the slot of the layer it fetched `slots` copies ago.
@@ -162,13 +255,19 @@ impl<'a, 'w> Simulation<'a, 'w> {
         self.copying.is_some() && self.computing.is_some()
     }
 
-    /// When the next copy, layer or awaited write ends, if nothing starts before.
+    /// Whether the step has ended, with its tail.
+    fn is_over(&self) -> bool {
+        self.computed == self.work.layers && self.now >= self.stream_free + self.cross.tail
+    }
+
+    /// When the next copy, layer or awaited write ends, or the tail, if nothing starts before.
     fn next_end(&self) -> Option<SimDuration> {
         let end = |progress: Progress| self.now + progress.time_left(self.contended());
         let copy = self.copying.map(|(_, progress)| end(progress));
         let layer = self.computing.map(|(_, progress)| end(progress));
-        let write = (self.computed < self.work.layers).then_some(self.stream_free);
-        [copy, layer, write].into_iter().flatten().filter(|end| *end > self.now).min()
+        let all_computed = self.computed == self.work.layers;
+        let stream = if all_computed { self.stream_free + self.cross.tail } else { self.stream_free };
+        [copy, layer, Some(stream)].into_iter().flatten().filter(|end| *end > self.now).min()
     }
 
     fn pass_until(&mut self, next: SimDuration) {
@@ -182,10 +281,16 @@ impl<'a, 'w> Simulation<'a, 'w> {
         self.now = next;
     }
 
-    fn finish(self) -> (StepTiming, StepTimeline) {
+    fn finish(mut self) -> (StepTiming, StepTimeline, Onward) {
         assert_eq!(self.computed, self.work.layers, "Invariant: a step always ends");
+        let in_flight = self.copying.take();
+        if let Some((copying, progress)) = in_flight {
+            self.note_landed(copying, self.now + progress.time_left(false));
+        }
         let copy = self.timeline.copies.iter().map(|copy| copy.end - copy.start).sum();
         let compute = self.timeline.layers.iter().map(|layer| layer.end - layer.start).sum();
-        (StepTiming { step: self.stream_free, compute, copy }, self.timeline)
+        let timing = StepTiming { step: self.stream_free, compute, copy };
+        let in_flight = in_flight.map(|(_, progress)| InFlight(progress));
+        (timing, self.timeline, Onward { head_starts: self.head_starts, in_flight })
     }
 }

@@ -14,7 +14,7 @@ use super::{
     timeline,
 };
 use crate::ids::Layer;
-use crate::model::{Distance, LayerSet, Placement};
+use crate::model::{Distance, LayerSet, Placement, TensorParallel};
 use crate::record::{CopySpan, LayerSpan, StepTimeline};
 use crate::units::{SimDuration, SimTime};
 
@@ -48,6 +48,15 @@ pub struct StepInstance {
     /// How much copies and compute slow each other; absent: not at all. The forecast leaves it out.
     #[serde(default)]
     pub contention: Slowdowns,
+    /// GPUs that split every layer and every copy evenly, 1 to 128; `layer_compute_s` and `link` are those of one GPU.
+    #[serde(default = "one")]
+    pub tensor_parallel: u32,
+    /// Whether they share one link instead of one each.
+    #[serde(default)]
+    pub shared_link: bool,
+    /// What each layer takes for all-reduces, in seconds; 0 on one GPU.
+    #[serde(default)]
+    pub all_reduce_s: f64,
 }
 
 /// Factors of an instance, each 1 to 1000 and 1 if absent: how many times as long it takes while the other runs.
@@ -160,6 +169,17 @@ impl StepInstance {
         require(latency.is_finite() && latency >= 0.0, "link.latency_s", latency, seconds)?;
         require((1..=Layer::MAX).contains(&self.slots), "slots", self.slots, between(1, Layer::MAX))?;
         require(self.tail_s.is_finite() && self.tail_s >= 0.0, "tail_s", self.tail_s, seconds)?;
+        let most = TensorParallel::MOST;
+        let gpus = self.tensor_parallel;
+        require((1..=most).contains(&gpus), "tensor_parallel", gpus, between(1, most))?;
+        let reduce = self.all_reduce_s;
+        require(reduce.is_finite() && reduce >= 0.0, "all_reduce_s", reduce, seconds)?;
+        require(
+            gpus > 1 || reduce == 0.0,
+            "all_reduce_s",
+            reduce,
+            "0 on one GPU, or `tensor_parallel` above 1",
+        )?;
         let Slowdowns { copy, compute } = self.contention;
         for (place, factor) in [("contention.copy", copy), ("contention.compute", compute)] {
             let most = Contention::MOST;
@@ -176,10 +196,25 @@ impl StepInstance {
         self.check_length()
     }
 
+    /// The GPUs and their links.
+    pub fn parallel(&self) -> TensorParallel {
+        TensorParallel { gpus: self.tensor_parallel, shared_link: self.shared_link }
+    }
+
+    /// Compute time of one layer on all GPUs, in seconds: each has its share, then they sum what they have.
+    pub fn layer_s(&self) -> f64 {
+        self.parallel().share(self.layer_compute_s) + self.all_reduce_s
+    }
+
+    /// Layer-blocks per second over all links: a copy is one share per GPU, at once.
+    pub fn blocks_per_s(&self) -> f64 {
+        self.parallel().over_links(self.link.blocks_per_s)
+    }
+
     /// A step never takes longer than all its compute and copies one after the other, each as slow as it can be.
     fn check_length(&self) -> Result<(), InstanceError> {
         let Slowdowns { copy, compute } = self.contention;
-        let mut longest = f64::from(self.layers) * self.layer_compute_s * compute + self.tail_s;
+        let mut longest = f64::from(self.layers) * self.layer_s() * compute + self.tail_s;
         let expected =
             || format!("at most {LONGEST_STEP_S} s (213 days) for all layers, copies and the tail of a step");
         require(longest <= LONGEST_STEP_S, "layer_compute_s and tail_s", format!("{longest} s"), expected())?;
@@ -196,7 +231,7 @@ impl StepInstance {
         if request.fetched(self.layers).is_empty() {
             return 0.0;
         }
-        self.link.latency_s + request.blocks as f64 / self.link.blocks_per_s
+        self.link.latency_s + request.blocks as f64 / self.blocks_per_s()
     }
 
     /// Hands the step to `run` as work of the pipeline, every time to the nearest picosecond. The instance must
@@ -210,7 +245,7 @@ impl StepInstance {
             .collect();
         run(&StepWork {
             layers: self.layers,
-            compute: LayerTimes::Same(SimDuration::from_secs_f64(self.layer_compute_s)),
+            compute: LayerTimes::Same(SimDuration::from_secs_f64(self.layer_s())),
             requests: &requests,
             slots: self.slots,
             order: self.copy_order,
@@ -224,7 +259,7 @@ impl StepInstance {
         let copies: Vec<(LayerSet, f64)> = (self.requests.iter())
             .map(|request| (request.fetched(self.layers), self.copy_s(request)))
             .collect();
-        prefix_forecast(self.layers, self.layer_compute_s, &copies) + self.tail_s
+        prefix_forecast(self.layers, self.layer_s(), &copies) + self.tail_s
     }
 
     /// Simulates the step. The instance must have been checked.

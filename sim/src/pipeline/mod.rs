@@ -14,9 +14,13 @@
 //! writes slow nothing. The forecast leaves contention out, and stays a lower bound. With `s = 1/γ_copy + 1/γ_compute`
 //! a step without waits for writes lies between the longer of compute and copies alone and their sum over
 //! `min(1, s)` ([`StepWork::bounds`]): side by side they are done at the rate `s`, otherwise at 1.
+//!
+//! **Across steps** ([`cross_step()`]): where that is switched on, a request's first copy of the next step may start once
+//! its last copy of this one is used up. With one layer offloaded a step takes `max(L·t + tail, C + t)`.
 
 mod compute;
 mod contended;
+mod cross_step;
 mod events;
 mod fast;
 mod forecast;
@@ -28,6 +32,7 @@ mod write_back;
 use serde::{Deserialize, Serialize};
 
 pub use crate::cost::Contention;
+pub use cross_step::{CrossStep, HeadStart, InFlight, NextCopy, Onward, cross_step};
 pub use events::timeline;
 pub use fast::{Scratch, step};
 pub use forecast::prefix_forecast;
@@ -148,9 +153,14 @@ impl StepWork<'_> {
     /// The stream idles only while a copy runs, so something always runs; both at once for a time `o`, in which
     /// `o·(1/γ_copy + 1/γ_compute)` of the sum is done. The rest is done at the rate 1.
     pub fn bounds(&self) -> (SimDuration, SimDuration) {
+        self.bounds_beside(SimDuration::ZERO)
+    }
+
+    /// [`Self::bounds`] where copies of the steps before and after, `others` alone, run as well: they can only add.
+    pub fn bounds_beside(&self, others: SimDuration) -> (SimDuration, SimDuration) {
         let compute = self.compute.total(self.layers);
         let copies = self.requests.iter().map(|request| request.copy.total(request.fetched)).sum();
-        let sum = compute + copies;
+        let sum = compute + copies + others;
         let one = u128::from(Contention::ONE_PPM);
         let (copy, layer) =
             (u128::from(self.contention.copy_ppm()), u128::from(self.contention.compute_ppm()));

@@ -11,7 +11,7 @@ use crate::cost::Contention;
 use crate::units::{SimDuration, TOO_LONG};
 
 /// A copy or a layer that runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Progress {
     /// Units to do: more than a `u64` holds where a factor meets a long span.
     left: u128,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DEFAULT_NODE_CAP, Forecast, Instance, PlacementSpace, PlanRequest, StepModel};
 use crate::ids::Layer;
-use crate::model::LayerSet;
+use crate::model::{LayerSet, TensorParallel};
 use crate::pipeline::CopyOrder;
 
 /// What stands in the file.
@@ -50,6 +50,15 @@ pub struct InstanceFile {
     /// Staging slots charged to every request with an offloaded layer.
     #[serde(default)]
     pub staging_slots: u64,
+    /// GPUs that split every layer and every copy evenly, 1 to 128; `layer_compute_s` and `link` are those of one GPU.
+    #[serde(default = "one")]
+    pub tensor_parallel: u32,
+    /// Whether they share one link instead of one each.
+    #[serde(default)]
+    pub shared_link: bool,
+    /// What each layer takes for all-reduces, in seconds; 0 on one GPU.
+    #[serde(default)]
+    pub all_reduce_s: f64,
 }
 
 /// The link of an [`InstanceFile`].
@@ -98,6 +107,23 @@ const LONGEST_S: f64 = 86_400.0;
 /// Most requests in a batch.
 const MOST_REQUESTS: u64 = 4096;
 
+impl InstanceFile {
+    /// The GPUs and their links.
+    pub fn parallel(&self) -> TensorParallel {
+        TensorParallel { gpus: self.tensor_parallel, shared_link: self.shared_link }
+    }
+
+    /// Compute time of one layer on all GPUs, in seconds: each has its share, then they sum what they have.
+    pub fn layer_s(&self) -> f64 {
+        self.parallel().share(self.layer_compute_s) + self.all_reduce_s
+    }
+
+    /// Layer-blocks per second over all links: a copy is one share per GPU, at once.
+    pub fn blocks_per_s(&self) -> f64 {
+        self.parallel().over_links(self.link.blocks_per_s)
+    }
+}
+
 impl TryFrom<&InstanceFile> for Instance {
     type Error = BadValue;
 
@@ -106,6 +132,12 @@ impl TryFrom<&InstanceFile> for Instance {
         positive("layer_compute_s", file.layer_compute_s, LONGEST_S)?;
         number("link.blocks_per_s", file.link.blocks_per_s, 1.0, 1e15)?;
         number("link.latency_s", file.link.latency_s, 0.0, LONGEST_S)?;
+        whole("tensor_parallel", u64::from(file.tensor_parallel), 1, u64::from(TensorParallel::MOST))?;
+        number("all_reduce_s", file.all_reduce_s, 0.0, LONGEST_S)?;
+        if file.parallel().is_none() && file.all_reduce_s > 0.0 {
+            let expected = "0 on one GPU, or `tensor_parallel` above 1".to_owned();
+            return Err(bad("all_reduce_s", file.all_reduce_s.to_string(), expected));
+        }
         let most_capacity = u64::from(Layer::MAX) * MOST_REQUESTS * MOST_BLOCKS;
         whole("capacity_layer_blocks", file.capacity_layer_blocks, 0, most_capacity)?;
         number("failure_budget", file.failure_budget, 0.0, 1e6)?;
@@ -132,8 +164,8 @@ impl TryFrom<&InstanceFile> for Instance {
         }
         Ok(Instance {
             layers: file.layers,
-            layer_compute_s: file.layer_compute_s,
-            block_copy_s: 1.0 / file.link.blocks_per_s,
+            layer_compute_s: file.layer_s(),
+            block_copy_s: 1.0 / file.blocks_per_s(),
             copy_latency_s: file.link.latency_s,
             intercept_s: 0.0,
             tail_s: 0.0,

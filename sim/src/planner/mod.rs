@@ -22,6 +22,7 @@ mod budget;
 pub mod instance;
 pub mod layers;
 pub mod milp;
+pub mod moves;
 mod problem;
 pub mod samples;
 mod search;

@@ -70,6 +70,9 @@ pub struct PlannerSwitches {
     pub replan_tolerance: f64,
     /// Consecutive plain decode steps for which it must be off.
     pub replan_patience: u32,
+    /// Whether a plan is made anew when its window is over, trigger (b); otherwise it stays until the live set changes
+    /// or it does not fit.
+    pub replan_at_window_end: bool,
     /// Whether paused requests are candidates when the window ends.
     pub resume_at_window_end: bool,
     /// Longest pause before a request must come back; `None` is no limit.
@@ -96,6 +99,7 @@ impl PlannerSwitches {
         feedback: false,
         replan_tolerance: 0.10,
         replan_patience: 4,
+        replan_at_window_end: true,
         resume_at_window_end: false,
         max_pause: None,
         uniform: false,

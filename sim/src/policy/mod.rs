@@ -11,6 +11,7 @@ pub mod admission;
 pub mod fixed;
 pub mod flexgen;
 pub mod heuristic;
+pub mod oracle;
 pub mod orbitflow;
 pub mod registry;
 pub mod selectn;
@@ -22,7 +23,7 @@ pub use view::{LiveRequest, Measured, RunState, Stage, View, WaitingRequest};
 
 use crate::ids::RequestId;
 use crate::model::Placement;
-use crate::record::Trigger;
+use crate::record::{StepProof, Trigger};
 use crate::units::SimDuration;
 
 /// Admits one request: the first preempted ones come back, then waiting ones in order.
@@ -64,6 +65,8 @@ pub struct Decision {
     pub forecast: Option<SimDuration>,
     /// The planner's call, if there was one.
     pub plan: Option<PlanReport>,
+    /// Whether the placement is known to be the fastest there is for the next step, where the method says so.
+    pub proof: Option<StepProof>,
     /// Whether the placement that the method's rule asks for did not fit and another one is given here.
     pub refused: bool,
 }

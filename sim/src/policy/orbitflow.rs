@@ -112,7 +112,9 @@ impl OrbitFlow {
         match self.plan {
             Plan::None => None,
             Plan::Heuristic { until } => (view.step >= until).then_some(Trigger::Fallback),
-            Plan::Window { until } if view.step >= until => Some(Trigger::Window),
+            Plan::Window { until } if view.step >= until && self.switches.replan_at_window_end => {
+                Some(Trigger::Window)
+            }
             Plan::Window { .. } if !fits_with_a_spare_block(view) => Some(Trigger::Misfit),
             Plan::Window { .. } => learned.then_some(Trigger::Feedback),
         }

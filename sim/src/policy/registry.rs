@@ -1,12 +1,13 @@
 //! The methods that the command line knows by name. A policy from outside needs no entry here: `runner::compare`
 //! takes any [`Policy`].
 
-use super::Policy;
 use super::fixed::Fixed;
 use super::flexgen::FlexGen;
 use super::heuristic::Heuristic;
+use super::oracle::Oracle;
 use super::orbitflow::OrbitFlow;
 use super::selectn::SelectN;
+use super::{Policy, oracle};
 use crate::cost::CostModel;
 use crate::model::Distance;
 use crate::planner::PlannerSwitches;
@@ -40,6 +41,8 @@ pub enum Method {
     OrbitFlowNoPause,
     /// Without feedback.
     OrbitFlowNoFeedback,
+    /// The fastest step that any placement gives.
+    Oracle,
 }
 
 /// One entry of the registry.
@@ -151,6 +154,12 @@ pub const METHODS: &[Entry] = &[
         "DeepSpeed",
         "all layers offloaded, the next one fetched while this one computes",
     ),
+    entry(
+        Method::Oracle,
+        "oracle",
+        "Oracle (ceiling)",
+        "the fastest next step that any placement gives, at the true rates, for batches of at most 8: a ceiling",
+    ),
     entry(Method::Resident, "resident", "No offload", "nothing offloaded; preempts when the pool is full"),
 ];
 
@@ -164,6 +173,8 @@ pub fn find(key: &str) -> Option<&'static Entry> {
 pub struct Known {
     /// What compute and copies cost, as planners believe.
     pub belief: CostModel,
+    /// What they truly cost. Only the methods of [`Method::knows_truth`] look at it.
+    pub truth: CostModel,
     /// Mean of prompt + output tokens over the trace, rounded up. No server can know it: only the methods of
     /// [`Method::knows_lengths`] look at it.
     pub mean_final_tokens: u64,
@@ -173,6 +184,19 @@ impl Method {
     /// Whether it is told the lengths that the trace's answers will have.
     pub const fn knows_lengths(self) -> bool {
         matches!(self, Method::FlexGen | Method::SelectN)
+    }
+
+    /// Whether it is told what work truly costs, whatever planners believe.
+    pub const fn knows_truth(self) -> bool {
+        matches!(self, Method::Oracle)
+    }
+
+    /// The largest batch that it is for; `None`: any.
+    pub const fn most_requests(self) -> Option<u32> {
+        match self {
+            Method::Oracle => Some(oracle::MOST_REQUESTS),
+            _ => None,
+        }
     }
 
     /// The switches of a scenario's `[planner]` that it reads, as one policy of it has them: those of `own` that it
@@ -185,6 +209,7 @@ impl Method {
             | Method::FlexGen
             | Method::Heuristic => common,
             Method::SelectN => PlannerSwitches { as_coded: own.as_coded, ..common },
+            Method::Oracle => PlannerSwitches { node_cap: own.node_cap, ..common },
             Method::Uniform
             | Method::UniformDeposit
             | Method::UniformDepositPause
@@ -216,6 +241,13 @@ impl Method {
             Method::OrbitFlowNoDeposit => orbitflow(PlannerSwitches { deposit: false, ..switches }),
             Method::OrbitFlowNoPause => orbitflow(PlannerSwitches { pause: false, ..switches }),
             Method::OrbitFlowNoFeedback => orbitflow(PlannerSwitches { feedback: false, ..switches }),
+            Method::Oracle => {
+                let mut beliefs = vec![known.truth.clone()];
+                if known.belief != known.truth {
+                    beliefs.push(known.belief.clone());
+                }
+                Box::new(Oracle::new(known.truth.clone(), switches, beliefs))
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! From an outcome in integers to rows in seconds and percent.
 
 use super::rows::{
-    Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, QuantileRow,
-    RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow, TokenCounts, Traffic,
+    Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, ProofCounts,
+    QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow, TokenCounts,
+    Traffic,
 };
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
 use crate::record::{StepKind, StepRecord, Trigger};
@@ -122,6 +123,10 @@ fn plans(outcome: &Outcome<'_>) -> PlanCounts {
         infeasible_slo: planning.infeasible_slo,
         infeasible_memory: planning.infeasible_memory,
         node_cap_hits: planning.node_cap_hits,
+        proofs: (outcome.proofs.steps() > 0).then_some(ProofCounts {
+            optimal: outcome.proofs.optimal,
+            best_found: outcome.proofs.best_found,
+        }),
     }
 }
 
@@ -251,6 +256,14 @@ pub fn scoring_notes(outcomes: &[(&str, &Outcome<'_>)], warmup: SimDuration) -> 
                 "{key}: of {} requests {rejected} were rejected (they can never fit) and {outgrown} capped (they outgrew \
                  pool or `max_context`): not finished, their missing tokens late",
                 outcome.requests.len()
+            ));
+        }
+        if outcome.proofs.steps() > 0 {
+            notes.push(format!(
+                "{key}: {} of {} decode steps are proven optimal (no placement of their batch makes them shorter); the \
+                 others are the best found",
+                outcome.proofs.optimal,
+                outcome.proofs.steps()
             ));
         }
         let (capped, plans) = (outcome.planning.node_cap_hits, outcome.planning.by_trigger());

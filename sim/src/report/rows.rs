@@ -243,6 +243,19 @@ pub struct PlanCounts {
     pub infeasible_memory: u64,
     /// Calls whose search ran into its node cap: best found instead of best.
     pub node_cap_hits: u64,
+    /// Decode steps by how sure their method is that no placement makes them shorter; absent where it does not say
+    /// (all but `oracle`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proofs: Option<ProofCounts>,
+}
+
+/// Decode steps by what their method said of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProofCounts {
+    /// No placement makes them shorter.
+    pub optimal: u64,
+    /// No shorter one was found.
+    pub best_found: u64,
 }
 
 /// Forecast error in percent; null without forecasts.

@@ -19,7 +19,7 @@ use crate::units::{BytesPerSec, SimDuration};
 /// # Errors
 /// Whatever the scenario names and is not there or does not fit together.
 pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
-    let mut notes = Vec::new();
+    let mut notes = model_notes(scenario);
     let profile = load_profile(scenario, "hardware", &scenario.hardware)?;
     let truth = resolve(scenario, "hardware", &profile, scenario.link, &mut notes)?;
     let (belief, believed_profile) = match &scenario.planner_profile {
@@ -50,7 +50,8 @@ pub fn prepare(scenario: &Scenario) -> Result<Prepared, RunError> {
     };
     notes.extend(assumptions(scenario, &trace));
     let scoring = scoring(scenario, &truth, &server, &mut notes)?;
-    let contenders = contenders(scenario, belief, &trace, &mut notes)?;
+    let known = Known { belief, truth: truth.clone(), mean_final_tokens: mean_final_tokens(&trace) };
+    let contenders = contenders(scenario, &known, batch_size, &mut notes)?;
     let digest = digest(scenario, &trace, &profile, believed_profile.as_ref());
     Ok(Prepared {
         name: scenario.name.clone(),
@@ -94,10 +95,13 @@ fn resolve(
             per_token_s: line.per_token.as_secs_f64(),
         }),
         without_contention: !scenario.contention,
+        parallel: scenario.parallel,
         ..CostOptions::default()
     };
-    let (model, said) = cost::resolve(profile, &scenario.model, &options)
-        .map_err(|error| RunError::from(scenario.refuse(key, error.to_string(), None)))?;
+    let (model, said) = cost::resolve(profile, &scenario.model, &options).map_err(|error| {
+        let key = if matches!(error, CostError::BadSplit(_)) { "engine.tensor_parallel" } else { key };
+        RunError::from(scenario.refuse(key, error.to_string(), None))
+    })?;
     notes.extend(said);
     Ok(model)
 }
@@ -204,10 +208,14 @@ fn gpu_blocks(
         }
         (None, Some(blocks)) => per_layer(blocks, "the trace", notes),
         (None, None) => {
-            let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model)
+            let blocks = cost::kv_capacity_layer_blocks(profile, &scenario.model, scenario.parallel)
                 .map_err(|error| scenario.refuse("gpu_kv", error.to_string(), None))?;
+            let of_all = match scenario.parallel.gpus {
+                1 => String::new(),
+                gpus => format!(", of {gpus} GPUs together"),
+            };
             notes.push(format!(
-                "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations"
+                "GPU KV pool of {blocks} layer-blocks: memory − weights − 10 % for activations{of_all}"
             ));
             blocks
         }
@@ -219,6 +227,20 @@ fn gpu_blocks(
         return Err(scenario.refuse("gpu_kv", problem, None).into());
     }
     Ok(blocks)
+}
+
+/// What the model's file says and is simulated otherwise, and KV elements that are not the model's own.
+fn model_notes(scenario: &Scenario) -> Vec<String> {
+    let mut notes = scenario.model_notes.clone();
+    if let Some(kind) = scenario.kv_cache_type {
+        notes.push(format!(
+            "KV cache in {}, {} B per element, not the model's own type: {} B per token",
+            kind.name(),
+            kind.element_bytes(),
+            scenario.model.kv_bytes_per_token().get()
+        ));
+    }
+    notes
 }
 
 /// What a reader of the results must know of the model behind them.
@@ -291,13 +313,13 @@ fn scoring(
 
 fn contenders(
     scenario: &Scenario,
-    belief: CostModel,
-    trace: &Trace,
+    known: &Known,
+    batch_size: u32,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Contender>, RunError> {
-    let known = Known { belief, mean_final_tokens: mean_final_tokens(trace) };
     let mut contenders = Vec::new();
     let mut oracles = Vec::new();
+    let mut told_truth = Vec::new();
     for (index, spec) in scenario.policies.iter().enumerate() {
         let entry = registry::find(&spec.use_).ok_or_else(|| {
             let known = || registry::METHODS.iter().map(|entry| entry.key);
@@ -309,12 +331,24 @@ fn contenders(
         if entry.method.read_of(spec.planner, scenario.planner) != spec.planner {
             let problem = match entry.method {
                 Method::SelectN => "expected no [planner] key but `as_coded`: this policy has no planner",
+                Method::Oracle => "expected no [planner] key but `node_cap`: this policy has no planner",
                 _ if spec.planner.as_coded != scenario.planner.as_coded => {
                     "expected no `as_coded`: `selectn` alone has a rule as published and one as coded"
                 }
                 _ => "expected no [planner] keys: this policy has no planner",
             };
             return Err(scenario.refuse(&scenario.policy_key(index), problem, None).into());
+        }
+        if let Some(most) = entry.method.most_requests().filter(|most| batch_size > *most) {
+            let problem = format!(
+                "expected a batch_size of at most {most} for this policy: it is {batch_size}, and every layer of every \
+                 request is searched"
+            );
+            let hint = format!("leave it out of `policies`, or set `batch_size = {most}` for all of them");
+            return Err(scenario.refuse(&scenario.policy_key(index), problem, Some(hint)).into());
+        }
+        if entry.method.knows_truth() {
+            told_truth.push(spec.key.as_str());
         }
         if entry.method.knows_lengths() {
             oracles.push(spec.key.as_str());
@@ -332,6 +366,13 @@ fn contenders(
             "told what no server can know ({}): requests of this trace end with {} tokens (prompt + output) in the mean",
             oracles.join(", "),
             known.mean_final_tokens
+        ));
+    }
+    if !told_truth.is_empty() {
+        notes.push(format!(
+            "told what no server can know ({}): the true time of every step it could make; a ceiling of single steps, which \
+             pays for restores as everyone does and no solver time",
+            told_truth.join(", ")
         ));
     }
     Ok(contenders)

@@ -20,9 +20,10 @@ pub const KEYS: &[Key] = &[
     key(Top, "hardware", Kind::Text, Set("\"engine-fit:a6000\""), "or \"roofline:h100-sxm\", or path to a profile.json"),
     key(Top, "planner_profile", Kind::Text, Comment("\"engine-fit:a5000\""), "the hardware that planners believe in; absent: the true one"),
     key(Top, "link", quantity(Rate, false), Comment("\"25.19 GiB/s\""), "replaces the rate of the hardware's link, both ways; absent: the profile's"),
+    key(Top, "kv_cache_dtype", choice(&["bf16", "fp8", "fp32"], &[]), Comment("\"bf16\""), "elements of the KV cache: \"bf16\", \"fp8\", \"fp32\"; absent: the model's"),
     key(Top, "batch_size", Kind::Count { least: 1, most: 1_000_000 }, Set("4"), "most live requests; absent: an authors' trace says it"),
     key(Top, "gpu_kv_blocks", Kind::Count { least: 1, most: BLOCKS }, Set("561"), "GPU pool, in blocks of 16 tokens per layer"),
-    key(Top, "gpu_kv", quantity(Bytes, false), Comment("\"28 GiB\""), "or its bytes; both absent: memory - weights - activations"),
+    key(Top, "gpu_kv", quantity(Bytes, false), Comment("\"28 GiB\""), "or its bytes, of all GPUs together; both absent: memory - weights - activations"),
     key(Top, "policies", Kind::Policies, Set("[\"orbitflow\", \"static-1\", \"static-2\", \"static-4\", \"heuristic\", \"next-layer\", \"resident\"]"), "also { use = \"orbitflow\", key = \"patient\", failure_budget = 1 }"),
     key(Top, "warmup", quantity(Duration, true), Comment("\"0 s\""), "requests that arrive before it are left out of the scores"),
 
@@ -54,7 +55,7 @@ pub const KEYS: &[Key] = &[
     key(Engine, "charge_staging", Kind::Switch, Preset, "whether staging slots take room in the GPU pool"),
     key(Engine, "slots", Kind::Count { least: 1, most: 128 }, Preset, "staging slots per request with an offloaded layer"),
     key(Engine, "copy_order", choice(&["ready-first", "in-order"], &[]), Preset, "or \"in-order\""),
-    key(Engine, "cross_step_prefetch", Kind::LaterSwitch, Comment("false"), "copies for the next step: not in this version"),
+    key(Engine, "cross_step_prefetch", Kind::Switch, Comment("false"), "whether a request's first copy of the next step may start in this one"),
     key(Engine, "write_back", choice(&["free", "link"], &[]), Preset, "new KV to the host: \"free\" or real traffic on the \"link\""),
     key(Engine, "restore", choice(&["blocking", "lazy"], &[]), Preset, "layers that become resident: \"blocking\" or \"lazy\""),
     key(Engine, "admission", choice(&["free", "reclaimable"], &[]), Preset, "what a newcomer may take: \"free\" or \"reclaimable\" blocks"),
@@ -63,8 +64,8 @@ pub const KEYS: &[Key] = &[
     key(Engine, "solver_time", Kind::Quantity { dimension: Duration, zero: true, words: &["table"] }, Preset, "modelled time of one solve: \"table\" or a duration"),
     key(Engine, "link_intercept", choice(&["drop", "per-step"], &[]), Comment("\"drop\""), "the constant of a published link fit: \"drop\" or \"per-step\""),
     key(Engine, "contention", Kind::Switch, Comment("true"), "whether copies and compute slow each other where the profile says how much"),
-    key(Engine, "tensor_parallel", Kind::LaterCount, Comment("1"), "GPUs per server: 1 in this version"),
-    key(Engine, "shared_link", Kind::LaterSwitch, Comment("false"), "GPUs on one host link: not in this version"),
+    key(Engine, "tensor_parallel", Kind::Count { least: 1, most: 128 }, Comment("1"), "GPUs of the hardware's kind that split weights and KV evenly"),
+    key(Engine, "shared_link", Kind::Switch, Comment("false"), "whether they share one host link instead of one each"),
     key(Engine, "noise", Kind::Section(Noise), Comment("{ compute_cv = 0.0, copy_cv = 0.0 }"), "lognormal factors of mean 1 on the true times"),
     key(Noise, "compute_cv", Kind::Number { least: 0.0, most: 10.0 }, Comment("0.0"), "coefficient of variation of a step's compute"),
     key(Noise, "copy_cv", Kind::Number { least: 0.0, most: 10.0 }, Comment("0.0"), "coefficient of variation of a copy"),
@@ -73,6 +74,7 @@ pub const KEYS: &[Key] = &[
     key(Planner, "deposit", Kind::Switch, Preset, "whether the planner counts tokens made ahead"),
     key(Planner, "pause", Kind::Switch, Preset, "whether an infeasible batch pauses a victim"),
     key(Planner, "victim", choice(&["longest", "shortest", "random", "tightest-slo", "loosest-slo"], &[]), Preset, "who is paused: \"longest\", \"shortest\", \"random\", \"tightest-slo\", \"loosest-slo\""),
+    key(Planner, "replan_at_window_end", Kind::Switch, Preset, "whether a plan is made anew when its window is over"),
     key(Planner, "resume_at_window_end", Kind::Switch, Preset, "whether paused requests are candidates when the window ends"),
     key(Planner, "max_pause", Kind::Quantity { dimension: Duration, zero: false, words: &["off"] }, Preset, "longest pause, or \"off\""),
     key(Planner, "admit_past_paused", Kind::Switch, Preset, "whether new requests are admitted while one is paused"),
@@ -162,14 +164,13 @@ mod tests {
             let values: Vec<String> = match key.kind {
                 Kind::Choice { later, .. } => later.iter().map(|word| word.replace('N', "512")).collect(),
                 Kind::LaterSwitch => vec!["true".to_owned()],
-                Kind::LaterCount => vec!["2".to_owned()],
                 _ => continue,
             };
             refused += values.len();
             values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
         }
-        // chunked; goodput; cross-step, shared link, migration cost; two GPUs
-        assert_eq!(refused, 1 + 1 + 3 + 1);
+        // chunked; goodput; migration cost
+        assert_eq!(refused, 1 + 1 + 1);
     }
 
     #[test]

@@ -103,8 +103,6 @@ pub enum Kind {
     },
     /// `true` or `false`, of which this version can only do `false`.
     LaterSwitch,
-    /// A whole number, of which this version can only do 1.
-    LaterCount,
     /// A table of its own, whose keys stand in this table too.
     Section(SectionName),
     /// The list of policies.

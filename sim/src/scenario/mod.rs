@@ -32,7 +32,7 @@ pub use keys::did_you_mean;
 pub use schema::{json_schema, sweep_json_schema};
 pub use template::{TraceFacts, template};
 
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, TensorParallel};
 use crate::planner::PlannerSwitches;
 use crate::server::ServerSwitches;
 use crate::trace::generate::PaperRecipe;
@@ -90,6 +90,38 @@ impl Source {
         match self {
             Source::Preset(name) => name.clone(),
             Source::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Type of the elements of the KV cache, in the words of vLLM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KvCacheType {
+    /// 16 bits.
+    Bf16,
+    /// 8 bits; their scales, a few numbers per layer, are left out.
+    Fp8,
+    /// 32 bits.
+    Fp32,
+}
+
+impl KvCacheType {
+    /// Its name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvCacheType::Bf16 => "bf16",
+            KvCacheType::Fp8 => "fp8",
+            KvCacheType::Fp32 => "fp32",
+        }
+    }
+
+    /// Bytes of one element.
+    pub const fn element_bytes(self) -> u32 {
+        match self {
+            KvCacheType::Fp8 => 1,
+            KvCacheType::Bf16 => 2,
+            KvCacheType::Fp32 => 4,
         }
     }
 }
@@ -182,8 +214,12 @@ pub struct Scenario {
     pub seed: u64,
     /// The preset of the switches.
     pub semantics: Semantics,
-    /// The model.
+    /// The model, with the KV elements of [`Self::kv_cache_type`].
     pub model: ModelSpec,
+    /// What the model's file says and is simulated otherwise, one line each.
+    pub model_notes: Vec<String>,
+    /// Elements of the KV cache, if they are not the model's own.
+    pub kv_cache_type: Option<KvCacheType>,
     /// Where the model came from.
     pub model_source: Source,
     /// The true hardware.
@@ -214,6 +250,8 @@ pub struct Scenario {
     pub link_intercept: LinkIntercept,
     /// Whether the profile's contention factors count.
     pub contention: bool,
+    /// The GPUs that split the model.
+    pub parallel: TensorParallel,
     /// Switches of §4 after overrides.
     pub planner: PlannerSwitches,
     /// Where each key was written, and its value as written.

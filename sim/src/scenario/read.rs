@@ -8,10 +8,10 @@ use super::error::{BadValue, Place, ScenarioError};
 use super::keys::{self, SectionName};
 use super::section::{OrWord, Section, bad_node};
 use super::{
-    GpuKv, LinkIntercept, PolicySpec, PrefillSpec, Scenario, Semantics, SloSpec, Source, TokenSlo,
-    TraceSource, TraceSpec,
+    GpuKv, KvCacheType, LinkIntercept, PolicySpec, PrefillSpec, Scenario, Semantics, SloSpec, Source,
+    TokenSlo, TraceSource, TraceSpec,
 };
-use crate::model::{self, ModelSpec};
+use crate::model::{self, Imported, TensorParallel};
 use crate::planner::PlannerSwitches;
 use crate::server::{Noise, ServerSwitches, SolverTime};
 use crate::trace::generate::PaperRecipe;
@@ -44,12 +44,18 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
     if let Some(admit) = planner.switch("admit_past_paused")? {
         engine_switches.admit_past_paused = admit;
     }
+    let Imported { mut model, notes: model_notes } = resolve_model(&top, &model_source)?;
+    let kv_cache_type = top.choice::<KvCacheType>("kv_cache_dtype")?;
+    let kv_cache_type = kv_cache_type.filter(|kind| kind.element_bytes() != model.kv_element_bytes);
+    model.kv_element_bytes = kv_cache_type.map_or(model.kv_element_bytes, KvCacheType::element_bytes);
     let seed = top.count("seed")?.unwrap_or(42);
     Ok(Scenario {
         name: name.to_owned(),
         seed,
         semantics,
-        model: resolve_model(&top, &model_source)?,
+        model,
+        model_notes,
+        kv_cache_type,
         model_source,
         hardware: source(hardware, from("hardware")),
         planner_profile: top.text("planner_profile")?.map(|name| source(name, from("planner_profile"))),
@@ -68,6 +74,10 @@ pub fn scenario(root: &Table, name: &str, base: &Path) -> Result<Scenario, Scena
         engine: engine_switches,
         link_intercept: engine.choice::<LinkIntercept>("link_intercept")?.unwrap_or_default(),
         contention: engine.switch("contention")?.unwrap_or(true),
+        parallel: TensorParallel {
+            gpus: engine.small_count("tensor_parallel")?.unwrap_or(1),
+            shared_link: engine.switch("shared_link")?.unwrap_or(false),
+        },
         planner: planner_switches,
         written: written(root),
     })
@@ -99,14 +109,16 @@ fn source(text: &str, base: &Path) -> Source {
     }
 }
 
-fn resolve_model(top: &Section<'_>, source: &Source) -> Result<ModelSpec, ScenarioError> {
+fn resolve_model(top: &Section<'_>, source: &Source) -> Result<Imported, ScenarioError> {
     match source {
-        Source::Preset(name) => model::preset(name).ok_or_else(|| {
-            let known = model::PRESETS.iter().map(|preset| preset.name);
-            let nearest =
-                keys::nearest(name, known).map(|(known, _)| format!("the nearest preset is \"{known}\""));
-            top.bad("model", "expected a model preset or a path to a config.json", nearest.as_deref())
-        }),
+        Source::Preset(name) => {
+            model::preset(name).map(|model| Imported { model, notes: Vec::new() }).ok_or_else(|| {
+                let known = model::PRESETS.iter().map(|preset| preset.name);
+                let nearest =
+                    keys::nearest(name, known).map(|(known, _)| format!("the nearest preset is \"{known}\""));
+                top.bad("model", "expected a model preset or a path to a config.json", nearest.as_deref())
+            })
+        }
         Source::File(path) => {
             // The path once, where it is the value as written.
             let written = format!("{}: ", top.text("model")?.unwrap_or_default());
@@ -197,6 +209,7 @@ fn engine_section(
     set(&mut switches.charge_staging, engine.switch("charge_staging")?);
     set(&mut switches.slots, engine.small_count("slots")?);
     set(&mut switches.copy_order, engine.choice("copy_order")?);
+    set(&mut switches.cross_step_prefetch, engine.switch("cross_step_prefetch")?);
     set(&mut switches.write_back, engine.choice("write_back")?);
     set(&mut switches.restore, engine.choice("restore")?);
     set(&mut switches.admission, engine.choice("admission")?);
@@ -212,9 +225,6 @@ fn engine_section(
         copy_cv: noise.number("copy_cv")?.unwrap_or(copy_cv),
     };
     // One value each in this version: reading them refuses the others.
-    engine.switch("cross_step_prefetch")?;
-    engine.switch("shared_link")?;
-    engine.count("tensor_parallel")?;
     engine.choice::<String>("prefill")?;
     Ok(())
 }
@@ -227,6 +237,7 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.feedback, planner.switch("feedback")?);
     set(&mut switches.replan_tolerance, planner.number("replan_tolerance")?);
     set(&mut switches.replan_patience, planner.small_count("replan_patience")?);
+    set(&mut switches.replan_at_window_end, planner.switch("replan_at_window_end")?);
     set(&mut switches.resume_at_window_end, planner.switch("resume_at_window_end")?);
     let max_pause = planner.duration_or_word("max_pause")?.map(|pause| match pause {
         OrWord::Quantity(span) => Some(span),

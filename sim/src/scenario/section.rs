@@ -138,11 +138,7 @@ impl<'a> Section<'a> {
 
     /// A whole number in the range of the key.
     pub fn count(&self, name: &str) -> Result<Option<u64>, ScenarioError> {
-        let (least, most) = match self.key(name).kind {
-            Kind::Count { least, most } => (least, most),
-            Kind::LaterCount => (1, u64::MAX),
-            _ => self.wrong_kind(name),
-        };
+        let Kind::Count { least, most } = self.key(name).kind else { self.wrong_kind(name) };
         let Some(node) = self.node(name) else { return Ok(None) };
         let Value::Integer(digits) = &node.value else {
             let problem = format!("expected a whole number from {least} to {most}");
@@ -150,9 +146,6 @@ impl<'a> Section<'a> {
         };
         let value = digits.parse().ok().filter(|value| (least..=most).contains(value));
         match value {
-            Some(value) if value > 1 && self.key(name).kind == Kind::LaterCount => {
-                Err(self.bad(name, "not supported in this version: expected 1", None))
-            }
             Some(value) => Ok(Some(value)),
             None => Err(self.bad(name, &format!("expected a whole number from {least} to {most}"), None)),
         }

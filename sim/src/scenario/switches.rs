@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
+use crate::model::TensorParallel;
 use crate::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 use crate::server::{ServerSwitches, SolverTime};
 
@@ -26,6 +27,7 @@ pub fn off_preset(scenario: &Scenario) -> Shown {
     off.extend(prefixed("planner", planner(&scenario.planner)));
     off.retain(|switch, value| preset.get(switch) != Some(value));
     off.extend(without_contention(scenario));
+    off.extend(split_model(scenario));
     if let Some(host_kv) = scenario.host_kv {
         off.insert("engine.host_kv".to_owned(), show_bytes(host_kv));
     }
@@ -46,6 +48,7 @@ pub fn digest_input(scenario: &Scenario) -> String {
     let mut all = engine(&scenario.engine, scenario.link_intercept);
     all.extend(prefixed("planner", planner_digest(&scenario.planner)));
     all.extend(without_contention(scenario));
+    all.extend(split_model(scenario));
     all.extend(prefixed("server", server(scenario)));
     all.extend(prefixed("trace", trace(scenario)));
     for (index, policy) in scenario.policies.iter().enumerate() {
@@ -62,6 +65,22 @@ pub fn digest_input(scenario: &Scenario) -> String {
 /// there was one stay as they were.
 fn without_contention(scenario: &Scenario) -> Shown {
     if scenario.contention { Shown::new() } else { shown([("engine.contention", "false".to_owned())]) }
+}
+
+/// How the model lies on GPUs, which no semantics set either: named only where it is off.
+fn split_model(scenario: &Scenario) -> Shown {
+    let mut off = Shown::new();
+    let TensorParallel { gpus, shared_link } = scenario.parallel;
+    if gpus != TensorParallel::NONE.gpus {
+        off.insert("engine.tensor_parallel".to_owned(), gpus.to_string());
+    }
+    if shared_link != TensorParallel::NONE.shared_link {
+        off.insert("engine.shared_link".to_owned(), shared_link.to_string());
+    }
+    if let Some(kind) = scenario.kv_cache_type {
+        off.insert("kv_cache_dtype".to_owned(), kind.name().to_owned());
+    }
+    off
 }
 
 fn server(scenario: &Scenario) -> Shown {
@@ -130,6 +149,7 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
         charge_staging,
         slots,
         copy_order,
+        cross_step_prefetch,
         write_back,
         restore,
         admission,
@@ -158,6 +178,10 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
             ("noise.copy_cv", noise.copy_cv.to_string()),
         ]),
     );
+    // It came later: named only where it is on, so that digests of scenarios written before stay as they were.
+    if *cross_step_prefetch {
+        all.insert("engine.cross_step_prefetch".to_owned(), true.to_string());
+    }
     // The engine reads it, but it is a switch of §4 and stands in that section.
     all.insert("planner.admit_past_paused".to_owned(), admit_past_paused.to_string());
     all
@@ -172,6 +196,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         feedback,
         replan_tolerance,
         replan_patience,
+        replan_at_window_end,
         resume_at_window_end,
         max_pause,
         uniform,
@@ -188,6 +213,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("feedback", feedback.to_string()),
         ("replan_tolerance", replan_tolerance.to_string()),
         ("replan_patience", replan_patience.to_string()),
+        ("replan_at_window_end", replan_at_window_end.to_string()),
         ("resume_at_window_end", resume_at_window_end.to_string()),
         ("max_pause", max_pause.map_or_else(|| "off".to_owned(), show_duration)),
         ("uniform", uniform.to_string()),
@@ -207,6 +233,7 @@ fn planner_digest(switches: &PlannerSwitches) -> Shown {
         ("as_coded", false.to_string()),
         ("placement_space", word(&PlacementSpace::Distance)),
         ("forecast", word(&Forecast::Prefix)),
+        ("replan_at_window_end", true.to_string()),
     ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
     all

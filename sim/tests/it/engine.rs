@@ -4,7 +4,7 @@
 //! the batch (1 ms per layer), prefill 1 ms per token; published semantics (nothing charged for staging, blocking
 //! restores, one slot) unless a test says otherwise.
 
-use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, PrefillModel};
 use orbitflow_sim::engine::{self, EngineRequest, Setup};
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::{Distance, UniformFootprint};
@@ -37,6 +37,7 @@ fn cost() -> CostModel {
         fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
         contention: Contention::NONE,
+        all_reduce: LayerAllReduce::NONE,
     }
 }
 

@@ -13,7 +13,9 @@ mod golden_plan;
 mod golden_step;
 mod laws;
 mod methods;
+mod models;
 mod next_layer;
+mod oracle;
 mod own_policy;
 mod pipeline_laws;
 mod planner_models;
@@ -25,6 +27,7 @@ mod scenario_errors;
 mod scenarios;
 mod servers;
 mod sweeps;
+mod tensor_parallel;
 mod traces;
 
 /// Says on stderr that a test did not do its work, and why. The test runner keeps what `eprintln!` of a test that

@@ -14,6 +14,7 @@ use orbitflow_sim::model::{Distance, LayerSet, Placement};
 use orbitflow_sim::planner::{PlannerSwitches, Victim};
 use orbitflow_sim::policy::registry::{self, Known};
 use orbitflow_sim::policy::{Decision, LiveRequest, Policy, RunState, Stage, View, WaitingRequest, victim};
+use orbitflow_sim::record::Trigger;
 use orbitflow_sim::runner::{self, Options};
 use orbitflow_sim::scenario::Scenario;
 use orbitflow_sim::server::{ServerConfig, ServerSwitches};
@@ -107,7 +108,7 @@ fn distance_of(placement: Placement) -> Distance {
 
 /// A method of the registry on an A6000, told that requests end with `mean` tokens.
 fn method_of(key: &str, switches: PlannerSwitches, belief: CostModel, mean: u64) -> Box<dyn Policy> {
-    let known = Known { belief, mean_final_tokens: mean };
+    let known = Known { truth: belief.clone(), belief, mean_final_tokens: mean };
     registry::find(key).expect("a method").method.build(switches, &known)
 }
 
@@ -355,4 +356,24 @@ fn an_infeasible_batch_pauses_the_victim_that_the_switch_names() {
         let run = decision.run.expect("a plan");
         assert!(!run.contains(&RequestId(gone)) && run.len() == 3, "{victim:?}: {run:?}");
     }
+}
+
+#[test]
+fn a_plan_is_made_anew_when_its_window_is_over_unless_that_is_switched_off() {
+    let plans_after_a_window = |replan_at_window_end| {
+        let mut batch = two();
+        let switches = PlannerSwitches { replan_at_window_end, ..PlannerSwitches::PUBLISHED };
+        let mut policy = method_of("orbitflow", switches, servers::a6000(), 1);
+        let first = batch.decide(&mut *policy);
+        assert!(first.plan.is_some());
+        for (id, placement) in first.placements {
+            batch.live[id.index()].placement = placement;
+        }
+        // The widest window is 128 steps; the contexts are left as they are, so nothing else can trigger.
+        batch.step += 128;
+        batch.live_set_changed = false;
+        batch.decide(&mut *policy).plan.map(|plan| plan.trigger)
+    };
+    assert_eq!(plans_after_a_window(true), Some(Trigger::Window));
+    assert_eq!(plans_after_a_window(false), None);
 }

@@ -12,12 +12,13 @@ use orbitflow_sim::cost::{
     PrefillLine, ProfileKind, Verdict, check, gpus, kv_capacity_layer_blocks, load, parse, preset, presets,
     resolve,
 };
-use orbitflow_sim::model::{self, ModelSpec};
+use orbitflow_sim::model::{self, ModelSpec, TensorParallel};
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
 use serde_json::{Value, json};
 
 mod commands;
 mod contention;
+mod datasheets;
 mod refusals;
 
 fn llama_8b() -> ModelSpec {
@@ -182,9 +183,9 @@ fn an_engine_fit_refuses_a_model_of_another_kv_geometry_and_says_which_preset_fi
 #[test]
 fn kv_capacity_is_memory_less_a_tenth_less_weights() {
     let capacity = |name: &str, model: &str| {
-        kv_capacity_layer_blocks(&load(name).unwrap(), &model::preset(model).unwrap())
+        kv_capacity_layer_blocks(&load(name).unwrap(), &model::preset(model).unwrap(), TensorParallel::NONE)
     };
-    // 48 GiB · 0.9 − 2·8,030,261,248 B = 30,325,203,927 B of room, in blocks of 65,536 B
+    // 48 GiB · 0.9 − 2·8,030,261,248 B = 30,325,124,301 B of room, in blocks of 65,536 B
     let room = (48_u64 << 30) - (48_u64 << 30) / 10 - 2 * 8_030_261_248;
     assert_eq!(capacity("engine-fit:a6000", "llama-3-8b").unwrap(), room / 65_536);
     let error = capacity("roofline:h100-sxm", "llama-3-70b").unwrap_err().to_string();
@@ -192,7 +193,7 @@ fn kv_capacity_is_memory_less_a_tenth_less_weights() {
     assert!(error.contains("hint: "), "{error}");
     let mut unknown = preset("roofline:l4").unwrap();
     unknown.compute.datasheet = None;
-    assert!(kv_capacity_layer_blocks(&unknown, &llama_8b()).is_err());
+    assert!(kv_capacity_layer_blocks(&unknown, &llama_8b(), TensorParallel::NONE).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Every switch of both semantics is drawn, memory is scarce, links are slow, some requests can never be served.
 //! What such scenarios exercise is counted by [`Seen`].
 
-use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, PrefillModel};
 use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
 use orbitflow_sim::model::UniformFootprint;
@@ -55,6 +55,7 @@ pub fn draw(seed: u64) -> Scenario {
             charge_staging: random.random(),
             slots: random.random_range(1..4),
             copy_order: one_of(random, &[CopyOrder::ReadyFirst, CopyOrder::InOrder]),
+            cross_step_prefetch: false,
             write_back: one_of(random, &[WriteBack::Free, WriteBack::Link]),
             restore: one_of(random, &[Restore::Blocking, Restore::Lazy]),
             admission: one_of(random, &[Admission::Free, Admission::Reclaimable]),
@@ -70,7 +71,7 @@ pub fn draw(seed: u64) -> Scenario {
     if random.random_bool(0.2) {
         switches.noise = Noise { compute_cv: 0.1, copy_cv: 0.3 };
     }
-    let server = ServerConfig {
+    let mut server = ServerConfig {
         batch_size,
         gpu_blocks: pool as u64 + headroom,
         host_kv: random
@@ -85,7 +86,7 @@ pub fn draw(seed: u64) -> Scenario {
     planner.max_pause = one_of(random, &[planner.max_pause, Some(SimDuration::from_secs(1))]);
     let belief = wrong_about_the_link(&truth, one_of(random, &[1.0, 1.0, 0.5, 2.0]));
     let tokens: u64 = requests.iter().map(|request| request.prompt_tokens + request.output_tokens).sum();
-    let known = Known { belief, mean_final_tokens: tokens.div_ceil(u64::from(count)) };
+    let mean_final_tokens = tokens.div_ceil(u64::from(count));
     let slo = SimDuration::from_secs_f64(truth.compute_s(longest, 1) * random.random_range(0.8..2.5));
     let mut requests: Vec<_> = requests.into_iter().map(|request| EngineRequest { slo, ..request }).collect();
     if random.random_bool(0.3) {
@@ -108,6 +109,8 @@ pub fn draw(seed: u64) -> Scenario {
         planner.forecast = Forecast::Pipeline;
         planner.node_cap = 2_000;
     }
+    server.switches.cross_step_prefetch = random.random_bool(0.3);
+    let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }
 
@@ -151,6 +154,7 @@ fn draw_cost(random: &mut ChaCha8Rng, layers: u32) -> CostModel {
         fixed_tail: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(500_000_000)]),
         link_intercept: one_of(random, &[SimDuration::ZERO, SimDuration::from_picos(1_000_000_000)]),
         contention: Contention::NONE,
+        all_reduce: LayerAllReduce::NONE,
     }
 }
 

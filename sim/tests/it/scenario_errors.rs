@@ -176,15 +176,12 @@ fn a_wrong_word_names_the_right_ones() {
             "engine.prefill = \"chunked:512\"",
             "engine.prefill: \"chunked:512\": not supported in this version: expected \"separate\"",
         ),
-        (
-            "engine.tensor_parallel = 4",
-            "engine.tensor_parallel: 4: not supported in this version: expected 1",
-        ),
+        ("engine.tensor_parallel = 0", "engine.tensor_parallel: 0: expected a whole number from 1 to 128"),
         (
             "planner.objective = \"goodput\"",
             "planner.objective: \"goodput\": not supported in this version: expected \"step-time\"",
         ),
-        ("engine.cross_step_prefetch = true", "not supported in this version: expected false"),
+        ("engine.shared_link = true", "not supported in this version: expected false"),
     ];
     for (line, expected) in cases {
         let error = small_and(line).unwrap_err();

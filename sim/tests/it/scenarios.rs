@@ -181,6 +181,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         "engine.write_back=link", // the preset's own value
         "engine.link_intercept=per-step",
         "engine.contention=false",
+        "engine.cross_step_prefetch=true",
         "engine.host_kv=64 GiB",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
@@ -189,6 +190,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
     ]);
     let expected = [
         ("engine.contention", "false"),
+        ("engine.cross_step_prefetch", "true"),
         ("engine.host_kv", "64 GiB"),
         ("engine.link_intercept", "per-step"),
         ("engine.noise.copy_cv", "0.1"),
@@ -208,7 +210,14 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
     let plain = set(&[]).digest_input();
     assert_eq!(
         plain,
-        set(&["seed=42", "engine.slots=2", "trace.load=1", "engine.contention=true"]).digest_input(),
+        set(&[
+            "seed=42",
+            "engine.slots=2",
+            "trace.load=1",
+            "engine.contention=true",
+            "engine.cross_step_prefetch=false"
+        ])
+        .digest_input(),
         "defaults written out"
     );
     assert_eq!(plain, set(&["trace.file=elsewhere.json"]).digest_input(), "its contents are hashed instead");
@@ -242,6 +251,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "engine.noise.compute_cv=0.1",
         "engine.link_intercept=per-step",
         "engine.contention=false",
+        "engine.cross_step_prefetch=true",
         "planner.failure_budget=1",
         "planner.victim=random",
         "planner.as_coded=true",

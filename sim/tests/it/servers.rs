@@ -1,6 +1,6 @@
 //! Servers that several tests use.
 
-use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LinkModel, PrefillModel};
+use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, PrefillModel};
 use orbitflow_sim::model::{self, ModelSpec};
 use orbitflow_sim::units::{BytesPerSec, SimDuration};
 
@@ -23,5 +23,6 @@ pub fn a6000() -> CostModel {
         fixed_tail: SimDuration::ZERO,
         link_intercept: SimDuration::ZERO,
         contention: Contention::NONE,
+        all_reduce: LayerAllReduce::NONE,
     }
 }

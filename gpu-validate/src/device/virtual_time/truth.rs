@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use orbitflow_sim::cost::profile::Positive;
 use orbitflow_sim::cost::{
-    BatchTable, ComputeModel, Contention, CostModel, LinkModel, MeasuredCompute, PrefillModel, PromptTable,
+    BatchTable, ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, MeasuredCompute,
+    PrefillModel, PromptTable,
 };
 use orbitflow_sim::model::ModelSpec;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration};
@@ -264,6 +265,7 @@ impl VirtualTruth {
             fixed_tail: SimDuration::ZERO,
             link_intercept: SimDuration::ZERO,
             contention: self.contention.map_or(Contention::NONE, VirtualContention::factors),
+            all_reduce: LayerAllReduce::NONE,
         }
     }
 

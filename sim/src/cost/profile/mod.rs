@@ -82,6 +82,9 @@ pub struct HardwareProfile {
     pub prefill: Option<Prefill>,
     /// How much copies and compute slow each other.
     pub contention: Option<Contention>,
+    /// What several GPUs of this kind take to sum what each has; profiles of one GPU leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_reduce: Option<AllReduce>,
     /// Predicted against measured step times.
     pub validation: Option<Validation>,
     /// Correctness checks of the run that measured.
@@ -118,6 +121,7 @@ impl HardwareProfile {
             compute: Compute::default(),
             prefill: None,
             contention: None,
+            all_reduce: None,
             validation: None,
             checks: Vec::new(),
             drift: None,
@@ -325,4 +329,16 @@ pub struct Contention {
     /// Factors on copy times.
     #[serde(default)]
     pub copy_slowdown: BTreeMap<String, Positive>,
+}
+
+/// One all-reduce among the GPUs of a server: `latency_s + bytes / bytes_per_s`, `bytes` being what each GPU holds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllReduce {
+    /// GPUs it was measured among.
+    pub gpus: NonZeroU32,
+    /// Time of the smallest.
+    pub latency_s: Positive,
+    /// Bytes of one GPU's tensor per second, not bytes on the wire.
+    pub bytes_per_s: Positive,
 }
