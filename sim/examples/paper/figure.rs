@@ -5,7 +5,7 @@
 //! (design §6).
 
 use orbitflow_sim::plot::canvas::{Align, Canvas, INK, MUTED, Point, RGBColor, render, text_width, wrap};
-use orbitflow_sim::plot::panel::{Axis, Lettering, Panel, Tick};
+use orbitflow_sim::plot::panel::{self, Axis, Lettering, Panel, Tick};
 use orbitflow_sim::plot::style::{self, PolicyStyle};
 use orbitflow_sim::plot::words;
 
@@ -183,11 +183,7 @@ impl<'a> Figure<'a> {
                         _ => "",
                     },
                     x_ticks: self.x_ticks(),
-                    y_ticks: y.ticks(if metric == Metric::TtftMedian {
-                        words::seconds
-                    } else {
-                        words::number
-                    }),
+                    y_ticks: y_ticks(metric, y),
                     ..Lettering::default()
                 },
             );
@@ -205,8 +201,9 @@ impl<'a> Figure<'a> {
 
     /// One axis for all rows: a share from 0 to 100, a time on a logarithmic axis, another number from 0.
     fn y_axis(&self, metric: Metric) -> Axis {
-        if metric.title().ends_with("(%)") {
-            return Axis::Linear { from: 0.0, to: 100.0 };
+        if is_share(metric) {
+            // Room for the markers at both ends.
+            return Axis::Linear { from: -4.0, to: 104.0 };
         }
         let intervals: Vec<Interval> = (0..self.table.cells.len())
             .flat_map(|cell| self.table.policies.iter().map(move |(key, _)| (cell, key)))
@@ -237,7 +234,8 @@ impl<'a> Figure<'a> {
                     means.for_each(|(_, mean)| draw_bar(canvas, panel, index as f64, mean, style));
                 } else {
                     // Side by side, so that whiskers at one place can be told apart.
-                    let aside = (index as f64 - (count as f64 - 1.0) / 2.0) * 0.5 / count as f64;
+                    let spread = (0.1 * self.places.len() as f64).min(0.5);
+                    let aside = (index as f64 - (count as f64 - 1.0) / 2.0) * spread / count as f64;
                     draw_line(
                         canvas,
                         panel,
@@ -248,6 +246,17 @@ impl<'a> Figure<'a> {
             }
         }
     }
+}
+
+fn y_ticks(metric: Metric, axis: Axis) -> Vec<Tick> {
+    if is_share(metric) {
+        return panel::share_ticks();
+    }
+    axis.ticks(if metric == Metric::TtftMedian { words::seconds } else { words::number })
+}
+
+fn is_share(metric: Metric) -> bool {
+    metric.title().ends_with("(%)")
 }
 
 /// Along the axis, and the name of the row.
@@ -271,7 +280,8 @@ fn draw_line(canvas: &mut Canvas<'_>, panel: &Panel, means: &[(f64, Interval)], 
 
 fn draw_bar(canvas: &mut Canvas<'_>, panel: &Panel, x: f64, mean: Interval, style: &PolicyStyle) {
     let (left, right) = (panel.x_at(x - 0.36), panel.x_at(x + 0.36));
-    canvas.rectangle((left, panel.y_at(mean.mean)), (right, panel.bottom), style.color);
+    let bottom = if matches!(panel.y, Axis::Linear { .. }) { panel.y_at(0.0) } else { panel.bottom };
+    canvas.rectangle((left, panel.y_at(mean.mean)), (right, bottom), style.color);
     draw_whisker(canvas, panel, x, mean, INK, 5.0);
 }
 

@@ -20,7 +20,8 @@ pub fn of(key: &str, semantics: &str) -> &'static str {
              playback for OrbitFlow alone"
         }
         "tbt-without-deepspeed" => {
-            "lazy restores and reclaimable admission help the fixed methods more than OrbitFlow, so the gap closes a little"
+            "the physical switches (two staging slots, lazy restores, reclaimable admission) as a whole help the fixed methods and \
+             cost OrbitFlow a few points, so the gap closes a little"
         }
         "tbt-deposit" => "DeepSpeed's tokens are late by so much that a deposit cannot hide them",
         "tbt-deposit-without-deepspeed" => {
@@ -28,12 +29,12 @@ pub fn of(key: &str, semantics: &str) -> &'static str {
         }
         "p95" => "DeepSpeed's slow steps move the whole KV cache; see the row without it",
         "p95-without-deepspeed" if published => {
-            "at light load OrbitFlow's slow steps are rarer than 1 in 20; at loads of 3 and more all methods fill the pool and \
-             P95 falls by less. The failure budget F = 2 licenses steps of twice the SLO at four requests"
+            "largest at light load and the tightest SLO, where the planner pauses rather than take long steps; smaller at higher load and looser \
+             SLOs (load.csv), where the failure budget F = 2 licenses steps of twice the SLO at four requests"
         }
         "p95-without-deepspeed" => {
-            "with two staging slots, charged to the pool, all methods' slow steps are shorter and more alike; the \
-             failure budget licenses OrbitFlow's"
+            "under the physical switches the baselines' slow steps are a fifth shorter and OrbitFlow's are not: its failure \
+             budget licenses them"
         }
         "throughput" => {
             "pausing keeps steps short at the tightest SLO and high load; against DeepSpeed, whose steps are three times as long"
@@ -41,28 +42,33 @@ pub fn of(key: &str, semantics: &str) -> &'static str {
         "throughput-without-deepspeed" => "against FlexGen; no method but DeepSpeed is three times as slow",
         "masked" => {
             "such a share is reached at light load and a loose SLO, where late tokens come after long early stretches; \
-             typically a third to a half is hidden. The example's setting is not known"
+             elsewhere it is a fifth to two thirds. The example's setting is not known"
         }
         "victim" if published => {
-            "freeing the longest makes most room per pause, but a random victim does nearly as well, and end to end the longest \
-             pays: it is held back for ten minutes and more"
+            "freeing the longest makes most room per pause, but a random victim does nearly as well. Whatever the rule, someone waits for \
+             seven minutes and more, and end to end not pausing at all is best in the mean (victim.csv)"
         }
         "victim" => {
-            "freeing the longest makes most room per pause; `max_pause` bounds what it costs that request, and end to end the \
-             three rules are alike"
+            "freeing the longest makes most room per pause; `max_pause` bounds what it costs that request, and end to end \
+             the rules are alike, not pausing among them"
         }
         "burst" => "bursts fill the pool for longer, which costs every method; the order stays",
         "batch" if published => {
-            "at 2 the failure budget F = 2 never binds and nothing is paused; the gain is smallest there"
+            "the gain is smallest at 2: the failure budget F = 2 cannot bind there, so OrbitFlow pauses only for memory, and for longer"
         }
-        "batch" => "at 2 the failure budget F = 2 never binds and SLO-aware offloading is level on TPOT",
+        "batch" => "at 2 the failure budget F = 2 cannot bind, and SLO-aware offloading is level on TPOT",
         "context" if published => {
-            "the gain is largest at 128k, where uniform methods move most; at 8k it costs end to end, since \
-             admission by free blocks makes newcomers wait that static layouts let in"
+            "the gain is largest at 128k, where uniform methods move most; at 8k it is behind end to end: \
+             it keeps more on the GPU, admission counts free blocks, and its median newcomer waits for over a second where static \
+             layouts let it in at once"
         }
         "context" => {
             "at 8k almost every step of every method but DeepSpeed is in time: copies are short beside a compute time that \
-             does not shrink with context, so there is nothing to gain"
+             hardly shrinks with context, so there is nothing to gain"
+        }
+        "tp2" if published => {
+            "level where all are at 100 %: on the fit of one A5000 the true scales of 2.5 to 5.4 are loose. The published runs \
+             must have had slower steps than this fit (all-reduce, eager mode), which is not public. Behind end to end only by TTFT: newcomers wait for blocks that FlexGen leaves free"
         }
         "tp2" => {
             "level where all are at 100 %: on the fit of one A5000 the true scales of 2.5 to 5.4 are loose. The published runs \
@@ -103,6 +109,7 @@ pub fn of_design(scored_alike: bool, scale: f64) -> &'static str {
 pub const NOT_IN_THE_PAPER: &str = "
 So on the paper's own two scores a rule without a planner is enough: offload little or nothing, let requests queue. \
 TBT and TPOT do not count a request that waits. What it costs is in the figures: a median TTFT of minutes instead of seconds at load 2, \
-and requests that outgrow the pool and never finish. End to end OrbitFlow is rarely behind and mostly ahead at \
-loads 1 to 3; at 4 and 5 every method fails most requests, because the server is overloaded and the trace ends in a queue.
+and requests that outgrow the pool and never finish. End to end OrbitFlow is mostly ahead and rarely behind, but under the published switches \
+hardly ahead of the dynamic heuristic, which has no planner either. At loads 4 and 5 every method fails most requests end to end: the server is \
+overloaded and the trace ends in a queue.
 ";
