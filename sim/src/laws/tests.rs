@@ -293,6 +293,7 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
             state.timeline.as_mut().unwrap().carried = Some(CarriedSpan { layer: None, end: ms(1) });
         }),
     );
+    // The step is the third: it begins behind 100 ms of prefill and 10 of decode, and one of 100 ms of prefill follows it.
     fn ahead(start: u64, end: u64) -> CopySpan {
         CopySpan { request: 0, layer: Layer(2), start: ms(start), end: ms(end) }
     }
@@ -303,7 +304,7 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
     );
     caught(
         4,
-        "a copy begins at 0.224 s, one of a step before ends at 1.21 s",
+        "a copy begins at 0.224 s, one of a step before ends at 1.11 s",
         timeline(|state| state.timeline.as_mut().unwrap().ahead = vec![ahead(14, 1000)]),
     );
     caught(5, "is not the event-driven", timeline(|state| state.decode = ms(13)));
