@@ -223,6 +223,8 @@ impl<S: Sink> Engine<'_, S> {
         let intercept = if anything { truth.link_intercept } else { SimDuration::ZERO };
         record.compute = timing.compute + tail;
         record.stall = timing.stall() + intercept;
+        record.bound =
+            (!switches.cross_step_prefetch).then(|| timing.compute.max(timing.copy) + tail + intercept);
         record.restore = restore;
         record.planning = planning;
         record.duration = record.compute + record.stall + record.restore + record.planning;
@@ -376,6 +378,7 @@ impl<S: Sink> Engine<'_, S> {
             prefill: SimDuration::ZERO,
             restore: SimDuration::ZERO,
             planning: SimDuration::ZERO,
+            bound: None,
             forecast: None,
             running: 0,
             paused: self.live.iter().filter(|r| matches!(r.state, RunState::Paused { .. })).count() as u32,
