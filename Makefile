@@ -28,11 +28,11 @@ plots: release ## the figures of plots/, drawn again from the demo
 
 paper: ## the paper's experiments: figures, their numbers and summary.md in plots/paper; resumes if it was killed
 	$(CARGO) build --release --package orbitflow-sim --example paper
-	target/release/examples/paper --out plots/paper
+	target/release/examples/paper --out plots
 
-insights: ## the questions the paper leaves open: figures, numbers and insights.md in plots/insights
+insights: ## the questions the paper leaves open: plots/insights.md, its figures and numbers in plots/insights
 	$(CARGO) build --release --package orbitflow-sim --example paper
-	target/release/examples/paper --study insights --out plots/insights
+	target/release/examples/paper --study insights --out plots
 
 determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
 	$(CARGO) build --package orbitflow-sim

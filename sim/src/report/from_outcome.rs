@@ -1,9 +1,9 @@
 //! From an outcome in integers to rows in seconds and percent.
 
 use super::rows::{
-    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, ProofCounts,
-    QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow, TokenCounts,
-    Traffic,
+    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult,
+    ProofCounts, QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow,
+    TokenCounts, Traffic,
 };
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
 use crate::record::{StepKind, StepRecord, Trigger};

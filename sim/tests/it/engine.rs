@@ -304,6 +304,11 @@ fn restores_lengthen_the_step_when_blocking_and_overlap_compute_when_lazy() {
     assert_eq!((lazy.restore, lazy.stall, lazy.duration), (ms(0), ms(4), ms(8)));
     assert_eq!(lazy.h2d_restore, Bytes::new(4_000_000));
     assert_eq!(lazy.h2d_prefetch, Bytes::ZERO);
+    // Lazy, two slots: copies 0–1, 1–2, then as layers free them 2–3 and 3–4; layers one after the other from 1: 5 ms.
+    let mut with = server(8);
+    with.switches = ServerSwitches { restore: Restore::Lazy, slots: 2, ..with.switches };
+    let lazy = step(&run(&requests, &with, &mut resident()).decodes());
+    assert_eq!((lazy.restore, lazy.stall, lazy.duration), (ms(0), ms(1), ms(5)));
 }
 
 #[test]

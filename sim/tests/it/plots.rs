@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use orbitflow_sim::plot::{PlotError, draw_all};
 use orbitflow_sim::report::rows::{
-    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, QuantileRow,
-    RequestCounts, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts, TraceSummary,
-    Traffic,
+    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult,
+    QuantileRow, RequestCounts, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts,
+    TraceSummary, Traffic,
 };
 use tempfile::TempDir;
 
