@@ -2,7 +2,7 @@
 //! request may live partly in host memory and is streamed to the GPU layer by layer.
 //!
 //! ```text
-//! traces/ ──► trace ─► engine ─► record ─► sinks: metrics, steps, timeline, digest, laws ─► report ─► plot
+//! traces/ ──► trace ─► engine ─► record ─► sinks: metrics, steps, timeline, digest, laws ─► report ─► plot ─► html
 //!                       │  ▲
 //!     scenarios/ ──────►│  ├─ memory    GPU pool, host pool, staging
 //!                       │  ├─ pipeline  one decode step, layer by layer, one copy engine per direction
@@ -14,7 +14,7 @@
 //!
 //! Architecture invariants: a policy never sees the engine; cost never sees anything but units and model; the
 //! planner never sees a policy; the engine keeps no statistics and never sees a metric, a report, a scenario or
-//! the command line; report and plot never see the engine; nothing here depends on CUDA. good_lp types appear
+//! the command line; report, plot and html never see the engine; nothing here depends on CUDA. good_lp types appear
 //! in one file. No hash map iteration, wall clock or thread timing reaches a result.
 #![forbid(unsafe_code)]
 
@@ -50,6 +50,8 @@ pub mod timeline;
 pub mod report;
 
 pub mod plot;
+
+pub mod html;
 
 pub mod scenario;
 

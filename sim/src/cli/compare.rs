@@ -66,7 +66,7 @@ struct Output {
 /// Wrong input; a directory that cannot be written; a broken law.
 pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     let prepared = runner::prepare(&args.scenario.load()?).or_input()?;
-    simulate(prepared, args.output, quiet)
+    simulate(prepared, args.scenario.all_overrides(), args.output, quiet)
 }
 
 /// Runs `run`.
@@ -82,7 +82,7 @@ pub fn run_one(mut args: RunArgs, quiet: bool) -> anyhow::Result<ExitCode> {
         prepared = runner::prepare(&args.scenario.load()?).or_input()?;
     }
     prepared.contenders.retain(|contender| contender.key == args.policy);
-    simulate(prepared, args.output, quiet)
+    simulate(prepared, args.scenario.all_overrides(), args.output, quiet)
 }
 
 /// Every key is the scenario's or the registry's.
@@ -102,15 +102,25 @@ fn refuse_unknown(key: &str, prepared: &Prepared) -> anyhow::Result<()> {
     anyhow::bail!("--policy: {key:?}: expected one of {}\nhint: {hint}", known.join(", "))
 }
 
-fn simulate(prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {
+fn simulate(
+    prepared: Prepared,
+    overrides: Vec<String>,
+    output: Output,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
     let dir = output.out.clone();
-    fill(prepared, output, quiet).inspect_err(|_| {
+    fill(prepared, overrides, output, quiet).inspect_err(|_| {
         // A directory made for results that never came: it goes if it is empty, and stays if it is not.
         let _ = dir.map(std::fs::remove_dir);
     })
 }
 
-fn fill(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<ExitCode> {
+fn fill(
+    mut prepared: Prepared,
+    overrides: Vec<String>,
+    output: Output,
+    quiet: bool,
+) -> anyhow::Result<ExitCode> {
     if output.png && !plot::PNG_AVAILABLE {
         return Err(plot::PlotError::NoPng).or_input();
     }
@@ -129,7 +139,8 @@ fn fill(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<E
         options.steps = parts.collect::<Result<_, _>>()?;
     }
     let comparison = with_progress(&prepared, &contenders, options, output.jobs, quiet)?;
-    let Comparison { saved, steps, broken } = comparison;
+    let Comparison { mut saved, steps, broken } = comparison;
+    saved.results.overrides = overrides;
     let warmup = prepared.scoring.warmup;
     if saved.requests.iter().all(|request| request.arrival_s < warmup.as_secs_f64()) {
         return Err(anyhow::anyhow!(
@@ -160,7 +171,7 @@ fn fill(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<E
     };
     std::io::stdout().write_all(table.as_bytes())?;
     if let (Some(dir), false) = (&output.out, quiet) {
-        eprintln!("wrote {}", dir.display());
+        eprintln!("wrote {0}\nhint: `orbitflow report {0}` makes one HTML page of it", dir.display());
     }
     for (key, verdict) in &broken {
         for violation in &verdict.violations {

@@ -16,6 +16,7 @@ mod plan;
 mod plot;
 mod profile;
 mod progress;
+mod report;
 mod scenario_args;
 mod schema;
 mod split;
@@ -74,6 +75,7 @@ enum Command {
     Capacity(capacity::Args),
     Plan(plan::Args),
     Plot(plot::Args),
+    Report(report::Args),
     Step(step::Args),
     Trace(trace::Args),
     Profile(profile::Args),
@@ -105,6 +107,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         Command::Capacity(args) => capacity::run(args, cli.quiet),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
+        Command::Report(args) => report::run(args),
         Command::Step(args) => step::run(args),
         Command::Trace(args) => trace::run(args, cli.quiet),
         Command::Profile(args) => profile::run(args),

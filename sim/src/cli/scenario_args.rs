@@ -37,7 +37,8 @@ impl ScenarioArgs {
         Grid::load(&self.scenario, &self.all_overrides()).or_input()
     }
 
-    fn all_overrides(&self) -> Vec<String> {
+    /// The overrides, `--warmup` last.
+    pub fn all_overrides(&self) -> Vec<String> {
         let mut overrides = self.overrides.clone();
         if let Some(warmup) = &self.warmup {
             // The flag is in seconds where it has no unit.

@@ -178,7 +178,10 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, PlotError> {
 }
 
 /// Refuses rows that are of another run or that no run can have produced.
-fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> Result<(), PlotError> {
+///
+/// # Errors
+/// The first such row.
+pub(crate) fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> Result<(), PlotError> {
     let mut keys: Vec<&str> = results.policies.iter().map(|policy| policy.key.as_str()).collect();
     if keys.is_empty() {
         return Err(PlotError::NoPolicies);
@@ -193,7 +196,10 @@ fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow])
     for (row, step) in timeline.iter().enumerate() {
         let file = "timeline.csv";
         check_policy(file, row, &step.policy, &keys, known)?;
-        for (column, value) in [("t_s", step.t_s), ("step_s", step.step_s), ("stall_s", step.stall_s)] {
+        let (from, to) = (("from_s", step.from_s), ("to_s", step.to_s));
+        for (column, value) in
+            [("t_s", step.t_s), ("step_s", step.step_s), ("stall_s", step.stall_s), from, to]
+        {
             check_number(file, row, column, value, f64::MAX, "a finite number of seconds ≥ 0")?;
         }
     }
@@ -204,7 +210,8 @@ fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow])
     }
 }
 
-fn check_policy(
+/// Refuses a row of a policy that is not in results.json.
+pub(crate) fn check_policy(
     file: &'static str,
     row: usize,
     key: &str,
@@ -217,7 +224,8 @@ fn check_policy(
     Err(PlotError::UnknownPolicy { file, row: row + 1, key: key.to_owned(), known: known() })
 }
 
-fn check_number(
+/// Refuses a number that is negative, not finite, or above `most`.
+pub(crate) fn check_number(
     file: &'static str,
     row: usize,
     column: &'static str,

@@ -64,6 +64,18 @@ const DASH_DOT: &[f64] = &[9.0, 3.0, 2.0, 3.0];
 const DASH_DOT_DOT: &[f64] = &[9.0, 3.0, 2.0, 3.0, 2.0, 3.0];
 const LONG_SHORT: &[f64] = &[13.0, 3.0, 5.0, 3.0];
 
+// States, not policies; dark to light, so that they stay apart in grey print.
+/// Requests in the step.
+pub const RUNNING: RGBColor = RGBColor(0x00, 0x5A, 0x8C);
+/// Live requests held back.
+pub const PAUSED: RGBColor = RGBColor(0xE6, 0x7E, 0x00);
+/// Requests without a slot.
+pub const WAITING: RGBColor = RGBColor(0xC9, 0xD3, 0xDA);
+/// GPU memory in use.
+pub const BLOCKS: RGBColor = RGBColor(0x6F, 0x8F, 0xA6);
+/// Compute waiting for copies.
+pub const STALL: RGBColor = RGBColor(0xB0, 0x2A, 0x2A);
+
 /// Width of every line but ORBITFLOW's.
 const PLAIN_WIDTH: f64 = 1.75;
 /// ORBITFLOW is what the others are compared with.
@@ -176,14 +188,18 @@ impl PolicyStyle {
     }
 }
 
-enum Outline {
+/// How a marker is drawn, in units of its radius; y points down.
+pub enum Outline {
+    /// A circle.
     Round,
+    /// A polygon.
     Corners(&'static [Point]),
+    /// Lines.
     Strokes(&'static [[Point; 2]]),
 }
 
-/// The outline in units of the marker's radius; y points down.
-fn outline(shape: Shape) -> Outline {
+/// The outline of a shape.
+pub fn outline(shape: Shape) -> Outline {
     const PLUS: [[Point; 2]; 2] = [[(-1.1, 0.0), (1.1, 0.0)], [(0.0, -1.1), (0.0, 1.1)]];
     const CROSS: [[Point; 2]; 2] = [[(-0.9, -0.9), (0.9, 0.9)], [(-0.9, 0.9), (0.9, -0.9)]];
     const STAR: [[Point; 2]; 4] = [PLUS[0], PLUS[1], CROSS[0], CROSS[1]];

@@ -6,6 +6,7 @@
 use super::canvas::{Align, Canvas, INK, MUTED, Point, RGBColor, render, text_width};
 use super::page::{self, Foot, HEAD_HEIGHT, MARGIN, WIDTH};
 use super::panel::{Axis, Lettering, Panel};
+use super::style::{BLOCKS, PAUSED, RUNNING, STALL, WAITING};
 use super::{Looks, words};
 use crate::report::rows::{PolicyResult, Results, TimelineRow};
 
@@ -17,14 +18,8 @@ const PANEL_HEIGHT: f64 = 170.0;
 const PANEL_GAP: f64 = 58.0;
 const AXIS_HEIGHT: f64 = 54.0;
 
-// States, not policies; dark to light, so that they stay apart in grey print.
-const RUNNING: RGBColor = RGBColor(0x00, 0x5A, 0x8C);
-const PAUSED: RGBColor = RGBColor(0xE6, 0x7E, 0x00);
-const WAITING: RGBColor = RGBColor(0xC9, 0xD3, 0xDA);
-const BLOCKS: RGBColor = RGBColor(0x6F, 0x8F, 0xA6);
 const STEP: RGBColor = RGBColor(0x9A, 0xA5, 0xAD);
 const BEYOND: RGBColor = RGBColor(0xDD, 0xE1, 0xE4);
-const STALL: RGBColor = RGBColor(0xB0, 0x2A, 0x2A);
 
 /// The figure of the policy at `index` as SVG.
 ///

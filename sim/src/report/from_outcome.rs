@@ -7,6 +7,7 @@ use super::rows::{
 };
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
 use crate::record::{StepKind, StepRecord, Trigger};
+use crate::timeline::StepGroup;
 use crate::units::{PICOS_PER_SEC, SimDuration, SimTime};
 
 /// The entry of one policy in `results.json`. `event_digest` is that of the first scale's run.
@@ -189,17 +190,25 @@ pub fn quantile_rows<'a>(key: &'a str, outcome: &'a Outcome<'_>) -> impl Iterato
     })
 }
 
-/// The rows of `timeline.csv` from the steps that were kept ([`crate::timeline`]).
-pub fn timeline_rows<'a>(key: &'a str, kept: &'a [StepRecord]) -> impl Iterator<Item = TimelineRow> + 'a {
-    kept.iter().map(|step| TimelineRow {
-        policy: key.to_owned(),
-        t_s: step.start.as_secs_f64(),
-        running: step.running,
-        paused: step.paused,
-        waiting: step.waiting,
-        gpu_blocks: step.gpu_blocks,
-        step_s: step.duration.as_secs_f64(),
-        stall_s: step.stall.as_secs_f64(),
+/// The rows of `timeline.csv`.
+pub fn timeline_rows<'a>(key: &'a str, groups: &'a [StepGroup]) -> impl Iterator<Item = TimelineRow> + 'a {
+    groups.iter().map(|group| {
+        let step = &group.shown;
+        TimelineRow {
+            policy: key.to_owned(),
+            t_s: step.start.as_secs_f64(),
+            running: step.running,
+            paused: step.paused,
+            waiting: step.waiting,
+            gpu_blocks: step.gpu_blocks,
+            step_s: step.duration.as_secs_f64(),
+            stall_s: step.stall.as_secs_f64(),
+            steps: group.steps,
+            from_s: group.from.as_secs_f64(),
+            to_s: group.to.as_secs_f64(),
+            h2d_bytes: group.h2d.get(),
+            d2h_bytes: group.d2h.get(),
+        }
     })
 }
 

@@ -14,3 +14,5 @@ mod tests;
 pub use files::{OutputDir, ReportError, SavedResults, StepsPart, load};
 pub use from_outcome::{policy_result, quantile_rows, request_rows, scoring_notes, step_row, timeline_rows};
 pub use table::{csv, json, text};
+
+pub use crate::timeline::CHOICE as TIMELINE_CHOICE;

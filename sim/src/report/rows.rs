@@ -25,6 +25,9 @@ pub struct Results {
     pub switches: BTreeMap<String, String>,
     /// Sentences without which the numbers must not be read: assumptions, provenance, skipped rows.
     pub notes: Vec<String>,
+    /// What the command line changed in the scenario's file, as `--set` takes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<String>,
     /// The trace.
     pub trace: TraceSummary,
     /// Time-between-tokens SLO of the first scale, seconds per token.
@@ -353,7 +356,9 @@ pub struct QuantileRow {
     pub seconds: f64,
 }
 
-/// A row of `timeline.csv`.
+/// A row of `timeline.csv`: a step, and what it and the steps that it stands for moved ([`TIMELINE_CHOICE`]).
+///
+/// [`TIMELINE_CHOICE`]: super::TIMELINE_CHOICE
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimelineRow {
     /// Policy key.
@@ -372,6 +377,16 @@ pub struct TimelineRow {
     pub step_s: f64,
     /// Its stall part.
     pub stall_s: f64,
+    /// Consecutive steps that the row stands for, this one among them.
+    pub steps: u64,
+    /// Start of the first of them.
+    pub from_s: f64,
+    /// End of the last of them.
+    pub to_s: f64,
+    /// Host→device bytes of all of them.
+    pub h2d_bytes: u64,
+    /// Device→host bytes of all of them.
+    pub d2h_bytes: u64,
 }
 
 /// A row of `steps.csv`.

@@ -12,6 +12,7 @@ use super::{
 use crate::metrics::{Metrics, Outcome, RequestFacts, ScaleSlo, Scoring, merge_scale_runs};
 use crate::record::{Record, Sink, StepKind, StepRecord, Trigger};
 use crate::script::{Event, Script, blank, ms};
+use crate::timeline::StepGroup;
 use crate::units::{Bytes, SimDuration};
 
 const fn asks(id: &str, output_tokens: u64) -> RequestFacts<'_> {
@@ -55,9 +56,9 @@ fn outcome(scales: &[(f64, u64)]) -> Outcome<'static> {
     metrics.finish()
 }
 
-fn steps() -> Vec<StepRecord> {
+fn steps() -> Vec<StepGroup> {
     let step = |event: &Event| match event {
-        Event::Step(step, ..) => Some(*step),
+        Event::Step(step, ..) => Some(StepGroup::of(step)),
         Event::Plain(_) => None,
     };
     run().events.iter().filter_map(step).collect()
@@ -74,6 +75,7 @@ fn saved(digest: &str) -> SavedResults {
         seed: 42,
         switches: BTreeMap::from([("engine.slots".to_owned(), "1".to_owned())]),
         notes: vec!["no prefix cache".to_owned()],
+        overrides: vec!["seed=42".to_owned()],
         trace: TraceSummary {
             requests: 3,
             prompt_tokens: 300,

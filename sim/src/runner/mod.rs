@@ -28,7 +28,7 @@ use crate::report::{self, SavedResults, StepsPart};
 use crate::scenario::ScenarioError;
 use crate::server::ServerConfig;
 use crate::steps::StepLog;
-use crate::timeline::Timeline;
+use crate::timeline::{StepGroup, Timeline};
 use crate::trace::{Arrival, Trace, TraceError, TraceRequest};
 use crate::units::SimDuration;
 
@@ -125,7 +125,7 @@ struct Job<'a> {
 struct Run<'a> {
     outcome: Outcome<'a>,
     digest: String,
-    timeline: Vec<StepRecord>,
+    timeline: Vec<StepGroup>,
     verdict: Option<Verdict>,
     steps: Option<StepsPart>,
 }
@@ -305,6 +305,7 @@ fn blank_results(prepared: &Prepared) -> Results {
         seed: prepared.server.seed,
         switches: prepared.off_preset.clone(),
         notes,
+        overrides: Vec::new(),
         trace: TraceSummary {
             requests: requests.len() as u64,
             prompt_tokens: requests.iter().map(|request| request.prompt_tokens).sum(),

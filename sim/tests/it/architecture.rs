@@ -40,8 +40,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["ids", "units", "deposit", "record"]),
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
-    ("report", &["units", "record", "metrics"]),
+    ("report", &["units", "record", "metrics", "timeline"]),
     ("plot", &["report"]),
+    ("html", &["report", "plot"]),
     // The switches that each module owns, composed.
     ("scenario", &["units", "model", "cost", "server", "planner", "trace"]),
     (
@@ -57,7 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "scenario", "runner", "sweep", "capacity",
+            "plot", "html", "scenario", "runner", "sweep", "capacity",
         ],
     ),
 ];
@@ -69,6 +70,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("engine", &["metrics", "report", "scenario", "cli"]),
     ("report", &["engine"]),
     ("plot", &["engine"]),
+    ("html", &["engine"]),
 ];
 
 /// Longest file, in lines.

@@ -41,6 +41,7 @@ fn results(policies: &[(&str, &str, f64)], scales: &[f64]) -> Results {
                 .to_owned(),
             "Arrivals are in engine steps, so the offered load per second depends on the policy.".to_owned(),
         ],
+        overrides: Vec::new(),
         trace: TraceSummary {
             requests: 200,
             prompt_tokens: 3_211_904,
@@ -163,6 +164,11 @@ fn timeline(policies: &[(&str, &str, f64)]) -> Vec<TimelineRow> {
                 gpu_blocks: ((POOL as f64 * held) as u64).min(POOL),
                 step_s,
                 stall_s: if is_prefill { 0.0 } else { decode_s * 0.35 },
+                steps: 1,
+                from_s: t_s,
+                to_s: t_s + step_s,
+                h2d_bytes: if is_prefill { 0 } else { 100_000_000 },
+                d2h_bytes: 1_000_000,
             });
             t_s += step_s;
         }
@@ -279,6 +285,11 @@ fn degenerate_results_give_figures_that_say_so() {
         gpu_blocks: 0,
         step_s: 0.0,
         stall_s: 0.0,
+        steps: 1,
+        from_s: 0.0,
+        to_s: 0.0,
+        h2d_bytes: 0,
+        d2h_bytes: 0,
     };
     let zeros: Vec<QuantileRow> = ["tbt_step", "tbt_gap"]
         .map(|metric| QuantileRow {
