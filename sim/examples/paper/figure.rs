@@ -295,6 +295,9 @@ fn notes(study: Study, experiment: &Experiment, table: &Table) -> Vec<String> {
             " Paper's scoring: OrbitFlow and methods with token deposit are scored with deposit playback, the others without; \
              the column beside it scores all with it."
         }
+        Study::Insights if columns(study, experiment).contains(&Metric::AboveBound) => {
+            " Bound: max(compute, copies) of each decode step, the copies those of the method's own placement."
+        }
         Study::Insights => "",
     };
     let what = format!(

@@ -74,8 +74,8 @@ pub const METRICS: [(Metric, &str, &str); 20] = [
     (Metric::LongestPause, "longest_pause_s", "Longest pause (s)"),
     (Metric::Finished, "finished_pct", "Requests finished (%)"),
     (Metric::EndToEndLongest, "e2e_longest_quarter_pct", "e2e, longest quarter (%)"),
-    (Metric::AboveBound, "above_bound_mean_pct", "Above max(compute, copies), %"),
-    (Metric::OverCompute, "decode_over_compute", "Decode over compute alone"),
+    (Metric::AboveBound, "above_bound_mean_pct", "Step above bound, %"),
+    (Metric::OverCompute, "decode_over_compute", "Decode over compute"),
 ];
 
 impl Metric {
