@@ -226,7 +226,7 @@ pub struct Traffic {
 /// Engine steps by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepCounts {
-    /// Decode steps.
+    /// Decode steps, those with prompt tokens beside the decodes included.
     pub decode: u64,
     /// Prefill steps.
     pub prefill: u64,
@@ -364,7 +364,7 @@ pub struct StepRow {
     pub policy: String,
     /// Counter over prefill and decode steps.
     pub step: u64,
-    /// `prefill` or `decode`.
+    /// `prefill`, `decode`, or `mixed`: prompt tokens beside decodes.
     pub kind: String,
     /// Start.
     pub start_s: f64,
