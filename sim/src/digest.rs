@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn every_field_of_a_step_is_in_the_digest() {
         let honest = digest(&run());
-        let changes: [fn(&mut StepRecord); 19] = [
+        let changes: [fn(&mut StepRecord); 20] = [
             |step| step.index += 1,
             |step| step.kind = StepKind::Prefill,
             |step| step.kind = StepKind::Mixed,

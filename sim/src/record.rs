@@ -331,6 +331,9 @@ pub struct StepTimeline {
     /// ran alone from there on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<CopySpan>,
+    /// When the write of layer L that an earlier step began had ended, if the step waited for it after its last layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited_write: Option<SimDuration>,
 }
 
 /// What a decode step saw of a copy that began in the step before (`cross_step_prefetch`).

@@ -11,7 +11,7 @@
 //! it decodes. Everyone else decodes in every step.
 //!
 //! **Time**: with `C` the time of the step's chunks ([`CostModel::prefill_chunks`](crate::cost::CostModel::prefill_chunks)),
-//! layer `j` of L computes for
+//! layer `j` of L computes for ([`joined_layers`](crate::pipeline::joined_layers))
 //!
 //! ```text
 //! tc_j + R(j·C/L) − R((j−1)·C/L)         R: down to the picosecond, so that they sum to C
@@ -44,7 +44,6 @@ use crate::ids::RequestId;
 use crate::policy::LiveRequest;
 use crate::record::Sink;
 use crate::server::Prefill;
-use crate::units::SimDuration;
 
 /// What a step processes of one prompt.
 #[derive(Clone, Copy, Debug)]
@@ -85,37 +84,4 @@ pub(super) fn chunk_of(chunks: &[Chunk], request: &LiveRequest) -> Option<Prompt
 /// Prompt tokens in the step.
 pub(super) fn tokens(chunks: &[Chunk]) -> u64 {
     chunks.iter().map(|chunk| chunk.part.tokens()).sum()
-}
-
-/// The compute of each layer: `layer` for the decodes, and its even share of `prefill`, to the picosecond.
-pub(super) fn joined_layers(
-    layer: SimDuration,
-    prefill: SimDuration,
-    layers: u32,
-    times: &mut Vec<SimDuration>,
-) {
-    let until = |end: u32| {
-        let picos = u128::from(prefill.as_picos()) * u128::from(end) / u128::from(layers);
-        SimDuration::from_picos(u64::try_from(picos).expect("Invariant: a part is no more than the whole"))
-    };
-    times.clear();
-    times.extend((0..layers).map(|before| layer + (until(before + 1) - until(before))));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shares_of_the_layers_are_even_and_sum_to_the_chunk() {
-        let mut times = Vec::new();
-        for (prefill, layers) in [(0, 4), (10, 4), (3, 32), (1_000_000_007, 80)] {
-            let span = SimDuration::from_picos(prefill);
-            joined_layers(SimDuration::from_picos(5), span, layers, &mut times);
-            let picos: Vec<u64> = times.iter().map(|time| time.as_picos() - 5).collect();
-            assert_eq!(picos.iter().sum::<u64>(), prefill);
-            let share = prefill / u64::from(layers);
-            assert!(picos.len() == layers as usize && picos.iter().all(|p| (share..=share + 1).contains(p)));
-        }
-    }
 }

@@ -120,7 +120,7 @@ impl<S: Sink> Engine<'_, S> {
         let compute = if chunks.is_empty() {
             LayerTimes::Same(layer)
         } else {
-            chunked::joined_layers(layer, prefill, layers, joined);
+            pipeline::joined_layers(layer, prefill, layers, joined);
             LayerTimes::PerLayer(joined)
         };
         noisy.clear();

@@ -203,8 +203,10 @@ impl Laws {
         for request in delivered {
             decoded += u32::from(self.deliver(end, *request));
         }
-        if decoded != if step.kind.decodes() { decoding } else { 0 } {
-            let text = format!("step {}: {decoded} requests decoded of {decoding} running", step.index);
+        let expected = if step.kind.decodes() { decoding } else { 0 };
+        if decoded != expected {
+            let (index, kind) = (step.index, step.kind.name());
+            let text = format!("{kind} step {index}: {decoded} requests decoded, expected {expected}");
             self.broken(1, text);
         }
     }
