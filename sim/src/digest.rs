@@ -210,6 +210,7 @@ fn put_step(out: &mut Vec<u8>, step: &StepRecord) {
     out.push(match step.kind {
         StepKind::Prefill => 0,
         StepKind::Decode => 1,
+        StepKind::Mixed => 2,
     });
     // A forecast and a trigger are shifted by one, so that 0 is none of them.
     let forecast = step.forecast.map_or(0, |span: SimDuration| span.as_picos() + 1);
@@ -307,9 +308,10 @@ mod tests {
     #[test]
     fn every_field_of_a_step_is_in_the_digest() {
         let honest = digest(&run());
-        let changes: [fn(&mut StepRecord); 21] = [
+        let changes: [fn(&mut StepRecord); 22] = [
             |step| step.index += 1,
             |step| step.kind = StepKind::Prefill,
+            |step| step.kind = StepKind::Mixed,
             |step| step.start += SimDuration::from_picos(1),
             |step| step.duration += SimDuration::from_picos(1),
             |step| step.compute += SimDuration::from_picos(1),

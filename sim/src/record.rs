@@ -81,10 +81,28 @@ pub enum StepProof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// Prompts were processed; each ended with its first token.
+    /// Prompts were processed, and nothing else; whoever's was ended made its first token.
     Prefill,
     /// Every running request made a token.
     Decode,
+    /// Both: prompt tokens beside decodes (`prefill = "chunked:N"`).
+    Mixed,
+}
+
+impl StepKind {
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StepKind::Prefill => "prefill",
+            StepKind::Decode => "decode",
+            StepKind::Mixed => "mixed",
+        }
+    }
+
+    /// Whether it made tokens beyond first ones.
+    pub const fn decodes(self) -> bool {
+        matches!(self, StepKind::Decode | StepKind::Mixed)
+    }
 }
 
 /// One engine step. `duration = compute + stall + prefill + restore + planning`, exactly.
@@ -92,17 +110,17 @@ pub enum StepKind {
 pub struct StepRecord {
     /// Counter over prefill and decode steps, from 0.
     pub index: u64,
-    /// Prefill or decode.
+    /// Prefill, decode or both.
     pub kind: StepKind,
     /// When it began.
     pub start: SimTime,
     /// How long it took.
     pub duration: SimDuration,
-    /// Compute of all layers, and the tail (sampling, scheduling).
+    /// Compute of all layers for decodes, and the tail (sampling, scheduling).
     pub compute: SimDuration,
     /// Compute waiting for copies, and the link intercept.
     pub stall: SimDuration,
-    /// Processing of prompts.
+    /// Processing of prompts: beside decodes what it adds to their compute, as long as it takes alone.
     pub prefill: SimDuration,
     /// Blocking restore copies.
     pub restore: SimDuration,
@@ -277,7 +295,7 @@ pub trait Sink {
     fn inspect(&mut self, _snapshot: &Snapshot<'_>) {}
 }
 
-/// One layer's compute within a decode step, from the start of its decode part.
+/// One layer's compute within a step, prompt tokens included, from the start of its decode part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpan {
     /// Which layer.
@@ -317,6 +335,9 @@ pub struct StepTimeline {
     /// ran alone from there on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<CopySpan>,
+    /// When the write of layer L that an earlier step began had ended, if the step waited for it after its last layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited_write: Option<SimDuration>,
 }
 
 /// What a decode step saw of a copy that began in the step before (`cross_step_prefetch`).
@@ -341,7 +362,7 @@ pub struct MemoryUse {
     pub context: u64,
     /// Layers on the GPU.
     pub placement: Placement,
-    /// Whether it decodes in this step.
+    /// Whether it is in the batch.
     pub running: bool,
 }
 
@@ -362,7 +383,7 @@ pub struct Snapshot<'a> {
     pub waiting: u32,
     /// Requests preempted and not back.
     pub preempted: u32,
-    /// The decode step layer by layer, from the event-driven pipeline; `None` in a prefill step.
+    /// The step layer by layer, from the event-driven pipeline; `None` in a prefill step that copies nothing.
     pub timeline: Option<&'a StepTimeline>,
     /// When the decode part begins: after planning and blocking restores.
     pub decode_start: SimTime,

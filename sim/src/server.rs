@@ -22,6 +22,9 @@
 //!   is copied. Worked (compute 4 ms, tail 3, intercept 10): 7 ms resident, 19 with two copies of 2 ms that stall it by
 //!   2. Test: `tail_and_link_intercept_are_added_once_per_step`.
 
+use std::fmt;
+use std::num::NonZeroU64;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +59,47 @@ pub enum Admission {
     Free,
     /// Also what running requests would give up at their densest placement.
     Reclaimable,
+}
+
+/// In which steps prompts are processed (design §3.5.3; `engine`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefill {
+    /// In steps of their own, in which running requests wait.
+    #[default]
+    Separate,
+    /// Beside the decodes of each step, up to so many prompt tokens in sum; `None`: all that there are.
+    Chunked(Option<NonZeroU64>),
+}
+
+impl Prefill {
+    /// Most prompt tokens that a step can be given: more than any prompt has.
+    pub const MOST_TOKENS: u64 = 1_000_000_000_000;
+
+    /// `separate`, `chunked:N` with N from 1 to [`Self::MOST_TOKENS`], or `chunked:inf`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "separate" {
+            return Some(Prefill::Separate);
+        }
+        match text.strip_prefix("chunked:")? {
+            "inf" => Some(Prefill::Chunked(None)),
+            // `parse` alone would take a sign.
+            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let tokens = digits.parse().ok().filter(|tokens| *tokens <= Self::MOST_TOKENS)?;
+                Some(Prefill::Chunked(Some(NonZeroU64::new(tokens)?)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Prefill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Prefill::Separate => f.write_str("separate"),
+            Prefill::Chunked(Some(tokens)) => write!(f, "chunked:{tokens}"),
+            Prefill::Chunked(None) => f.write_str("chunked:inf"),
+        }
+    }
 }
 
 /// What a step pays for the planner's time.
@@ -105,6 +149,8 @@ pub struct ServerSwitches {
     pub restore: Restore,
     /// Admission.
     pub admission: Admission,
+    /// In which steps prompts are processed.
+    pub prefill: Prefill,
     /// Who pays for planning.
     pub planning: Planning,
     /// Modelled time of a solve.
@@ -125,6 +171,7 @@ impl ServerSwitches {
         write_back: WriteBack::Free,
         restore: Restore::Blocking,
         admission: Admission::Free,
+        prefill: Prefill::Separate,
         planning: Planning::Synchronous,
         solver_time: SolverTime::Fixed(SimDuration::ZERO),
         admit_past_paused: true,
@@ -140,6 +187,7 @@ impl ServerSwitches {
         write_back: WriteBack::Link,
         restore: Restore::Lazy,
         admission: Admission::Reclaimable,
+        prefill: Prefill::Separate,
         planning: Planning::Ahead,
         solver_time: SolverTime::Table,
         admit_past_paused: true,
@@ -156,10 +204,42 @@ pub struct ServerConfig {
     pub gpu_blocks: u64,
     /// Host memory for KV; `None` is unbounded.
     pub host_kv: Option<Bytes>,
-    /// Longest context, and the most prompt tokens in one prefill step; `None` is no limit.
+    /// Longest context, and the most prompt tokens in one step; `None` is no limit.
     pub max_context: Option<u64>,
     /// The switches.
     pub switches: ServerSwitches,
     /// Seed of noise and of random victims.
     pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_to_prefill_is_read_as_it_is_shown_and_nothing_else_is_one() {
+        for text in ["separate", "chunked:1", "chunked:512", "chunked:1000000000000", "chunked:inf"] {
+            assert_eq!(Prefill::parse(text).map(|prefill| prefill.to_string()).as_deref(), Some(text));
+        }
+        let none = [
+            "",
+            "chunked",
+            "chunked:",
+            "chunked:0",
+            "chunked:-1",
+            "chunked:+1",
+            "chunked:x",
+            "chunked:1.5",
+            "chunked: 1",
+            "chunked:1e3",
+            "chunked:INF",
+            "chunked:nan",
+            "Separate",
+            "chunked:1000000000001",
+            "chunked:99999999999999999999999",
+        ];
+        for text in none {
+            assert_eq!(Prefill::parse(text), None, "{text}");
+        }
+    }
 }

@@ -19,8 +19,9 @@ const AXIS: usize = 60;
 /// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
 /// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
 /// ("ready-first" or "in-order"), `contention {copy, compute}` (1 and 1: how many times as long a copy takes while a
-/// layer computes, and a layer while a copy runs), `tensor_parallel` (1), `shared_link` (false) and `all_reduce_s` (0, per
-/// layer): with several GPUs `layer_compute_s` and `link` are those of one of them.
+/// layer computes, and a layer while a copy runs), `prefill_s` (0: compute of prompt tokens beside the decodes, an even
+/// share in every layer), `tensor_parallel` (1), `shared_link` (false) and `all_reduce_s` (0, per layer): with several GPUs
+/// `layer_compute_s` and `link` are those of one of them.
 ///
 /// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
 /// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
@@ -100,9 +101,14 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
     let error_pct = (answer.step_s - answer.prefix_forecast_s).abs() / answer.step_s * 100.0;
     let mut lines = vec![
         format!(
-            "step {} = compute {} + stall {} + tail {}",
+            "step {} = compute {}{} + stall {} + tail {}",
             show(answer.step_s),
             show(answer.compute_s),
+            if answer.prefill_s > 0.0 {
+                format!(" + prefill {}", show(answer.prefill_s))
+            } else {
+                String::new()
+            },
             show(answer.stall_s),
             show(instance.tail_s),
         ),

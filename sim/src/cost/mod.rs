@@ -26,7 +26,7 @@ pub use error::CostError;
 pub use link::{LinkModel, Pieces};
 pub use load::{load, parse, read};
 pub use parallel::LayerAllReduce;
-pub use prefill::{PrefillModel, PromptTable};
+pub use prefill::{PrefillModel, PromptChunk, PromptTable};
 pub use presets::{PresetInfo, gpus, preset, presets};
 pub use profile::{HardwareProfile, ProfileKind};
 pub use resolve::{ComputeForm, CostOptions, LinkIntercept, PrefillLine, resolve};
@@ -87,14 +87,49 @@ impl CostModel {
 
     /// Time of one prefill step over the given prompts, in tokens. The scenario's own line has every all-reduce in it.
     pub fn prefill(&self, prompt_tokens: impl IntoIterator<Item = u64>) -> SimDuration {
-        let reduces = !matches!(self.prefill, PrefillModel::Linear { .. });
         let mut reducing_s = 0.0;
-        let prompts = prompt_tokens.into_iter().inspect(|&tokens| {
-            if reduces {
-                reducing_s += f64::from(self.layers) * self.all_reduce.layer_s(tokens);
-            }
-        });
+        let prompts =
+            prompt_tokens.into_iter().inspect(|&tokens| reducing_s += self.prefill_reduce_s(tokens));
         let work_s = self.prefill.step_s(prompts);
         SimDuration::from_secs_f64(work_s + reducing_s)
+    }
+
+    /// Time that these parts of prompts add to a step: `R(F(to)) − R(F(from))` of a prompt by itself, R being to the
+    /// nearest picosecond; of several that of their sum. Whole prompts in a step without decodes take
+    /// [`Self::prefill`]; what a step pays once it pays if a prompt begins in it. `beside_decodes`: reading the weights is in
+    /// the decodes' compute.
+    pub fn prefill_chunks(
+        &self,
+        chunks: impl Iterator<Item = PromptChunk> + Clone,
+        beside_decodes: bool,
+    ) -> SimDuration {
+        let begun = chunks.clone().filter(|chunk| chunk.from > 0);
+        let begins = chunks.clone().any(|chunk| chunk.from == 0);
+        let (mut before_s, mut before_reducing_s) = (0.0, 0.0);
+        if begun.clone().next().is_some() {
+            let paid_again_s = if begins { self.prefill.base_s() } else { 0.0 };
+            before_s =
+                self.prefill.work_s(begun.clone().map(|chunk| (chunk.prompt, chunk.from))) - paid_again_s;
+            before_reducing_s = begun.map(|chunk| self.prefill_reduce_s(chunk.from)).sum();
+        } else if !begins {
+            return SimDuration::ZERO;
+        }
+        let after_s = self.prefill.work_s(chunks.clone().map(|chunk| (chunk.prompt, chunk.to)));
+        let after_reducing_s: f64 = chunks.map(|chunk| self.prefill_reduce_s(chunk.to)).sum();
+        let chunk = SimDuration::from_secs_f64(after_s + after_reducing_s)
+            - SimDuration::from_secs_f64(before_s + before_reducing_s);
+        let least_s = self.prefill.least_s();
+        if beside_decodes || least_s == 0.0 {
+            return chunk;
+        }
+        chunk.max(SimDuration::from_secs_f64(least_s + (after_reducing_s - before_reducing_s)))
+    }
+
+    /// What one prompt adds for all-reduces.
+    fn prefill_reduce_s(&self, tokens: u64) -> f64 {
+        if matches!(self.prefill, PrefillModel::Linear { .. }) {
+            return 0.0;
+        }
+        f64::from(self.layers) * self.all_reduce.layer_s(tokens)
     }
 }

@@ -4,15 +4,16 @@
 //! A head start lives until the next decode step of its request. It is dropped when the request pauses, is preempted,
 //! ends or is given another layout, even if it gets the old one back at the same boundary; the copy of a dropped one
 //! that is under way runs to its end and holds the link: the next step's copies, and blocking restores, queue behind it.
-//! A prefill step leaves head starts alone, and none begins in it. The engine knows the next context, one token more,
-//! but not which token is a request's last: it prefetches for requests that finish with the step.
+//! A prefill step leaves head starts alone, and none begins in it, nor for a request whose prompt is being processed. The
+//! engine knows the next context, one token more, but not which token is a request's last: it prefetches for requests
+//! that finish with the step.
 //!
 //! Bytes count in the step in which a copy begins. Planning comes first in a step, then blocking restores, then the
 //! decode part; the link intercept comes after the tail, and no copy begins in it. Staging is charged as ever:
 //! the layer lies in one of the request's own slots.
 
 use super::Engine;
-use super::step::Copies;
+use super::timing::Copies;
 use crate::ids::RequestId;
 use crate::pipeline::{self, CrossStep, HeadStart, InFlight, NextCopy, StepRequest, StepTiming, StepWork};
 use crate::record::Sink;
@@ -117,6 +118,9 @@ impl<S: Sink> Engine<'_, S> {
     fn next_copy(&self, copies: &Copies) -> Option<(NextCopy, Bytes)> {
         let request = copies.request;
         let live = &self.live[self.index(request)];
+        if live.is_prefilling() {
+            return None;
+        }
         let layer = live.placement.offloaded.first()?;
         let bytes = self.setup.footprint.block_bytes * blocks_for_tokens(live.context() + 1);
         let noise = self.copy_noise(self.setup.server.switches.noise, self.steps + 1, request, layer);

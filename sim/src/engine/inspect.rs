@@ -9,7 +9,7 @@ use crate::policy::LiveRequest;
 use crate::record::{MemoryUse, Sink, Snapshot, StepTimeline};
 use crate::units::{SimDuration, SimTime};
 
-/// What a snapshot says of a decode step; nothing in a prefill step.
+/// What a snapshot says of a step's layers and copies; nothing in a prefill step that copies nothing.
 #[derive(Clone, Copy, Default)]
 struct Decode<'a> {
     timeline: Option<&'a StepTimeline>,
@@ -81,7 +81,7 @@ impl<S: Sink> Engine<'_, S> {
         let live = self.live.iter().map(|request| (request, request.is_running()));
         let preempted = self.preempted.iter().map(|request| (request, false));
         uses.extend(live.chain(preempted).map(|(request, running)| {
-            let tokens = if running { context(request) } else { request.context() - 1 };
+            let tokens = if running { context(request) } else { request.held_tokens() };
             let blocks = crate::units::blocks_for_tokens(tokens);
             MemoryUse {
                 request: request.id,

@@ -6,11 +6,18 @@
 //!
 //! Arrivals, completions and pauses take effect at step boundaries. The engine cannot fail on valid input; a broken
 //! invariant panics.
+//!
+//! **Prompts** are processed in steps of their own, or in chunks beside the decodes (`prefill = "chunked:N"`): up to N
+//! prompt tokens, first come first served, add their time `F(p₁) − F(p₀)` to the step, a share of it to each layer, and
+//! copies run under it. Worked: 4 ms a decode step, 1 ms per prompt token, N = 4: a newcomer of 10 tokens makes three
+//! steps of 8, 8 and 6 ms; in a step of its own it would hold up everyone for 10 ms.
 
 mod ahead;
 mod arrivals;
+mod chunked;
 mod inspect;
 mod step;
+mod timing;
 
 use std::collections::VecDeque;
 
@@ -23,7 +30,7 @@ use crate::pipeline::WriteBack;
 use crate::planner;
 use crate::policy::{Admit, Decision, LiveRequest, Measured, Policy, RunState, Stage, View, WaitingRequest};
 use crate::record::{Record, RejectReason, Sink, Trigger};
-use crate::server::{ServerConfig, SolverTime};
+use crate::server::{Prefill, ServerConfig, SolverTime};
 use crate::trace::Arrival;
 use crate::units::{Bytes, SimDuration, SimTime, blocks_for_tokens};
 
@@ -135,13 +142,13 @@ impl<'a, S: Sink> Engine<'a, S> {
         self.take_arrivals();
         if !self.waiting.is_empty() || !self.preempted.is_empty() {
             let admitted = self.admit();
-            if !admitted.is_empty() {
+            if !admitted.is_empty() && self.setup.server.switches.prefill == Prefill::Separate {
                 self.prefill(&admitted);
                 return true;
             }
         }
         if !self.live.is_empty() {
-            self.decode();
+            self.step();
             return true;
         }
         match self.arrivals.jump(self.now, self.step_clock) {
@@ -293,7 +300,8 @@ impl<'a, S: Sink> Engine<'a, S> {
         if self.preempted.first().is_some_and(|first| first.id == request) {
             let mut back = self.preempted.remove(0);
             back.placement = placement;
-            back.missing = LayerSet::all(self.setup.footprint.layers).difference(placement.offloaded);
+            let stay = LayerSet::all(self.setup.footprint.layers).difference(placement.offloaded);
+            back.missing = back.to_restore(stay);
             let restored = back.missing.len();
             let place = self.live.partition_point(|live| live.admitted < back.admitted);
             self.live.insert(place, back);
@@ -307,6 +315,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         self.live.push(LiveRequest {
             id,
             prompt_tokens,
+            prefilled: 0,
             generated: 0,
             state: RunState::Running,
             placement,
@@ -328,7 +337,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         if request.placement == placement {
             return;
         }
-        let restored = request.placement.offloaded.difference(placement.offloaded);
+        let restored = request.to_restore(request.placement.offloaded.difference(placement.offloaded));
         request.missing = request.missing.union(restored).difference(placement.offloaded);
         request.placement = placement;
         self.ahead.drop_request(id);
@@ -357,7 +366,8 @@ impl<'a, S: Sink> Engine<'a, S> {
                 }
                 RunState::Paused { .. } if runs => {
                     request.state = RunState::Running;
-                    request.missing = LayerSet::all(layers).difference(request.placement.offloaded);
+                    let stay = LayerSet::all(layers).difference(request.placement.offloaded);
+                    request.missing = request.to_restore(stay);
                     self.sink.record(&Record::Resumed { at: self.now, request: id });
                 }
                 RunState::Running | RunState::Paused { .. } => {}

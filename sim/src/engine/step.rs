@@ -1,53 +1,38 @@
-//! One prefill step or one decode step: from a checked layout to time, tokens and records (design §3.4, §3.5).
+//! One step, prefill, decode or both: from a checked layout to time, tokens and records (design §3.4, §3.5).
 
+use super::chunked::{Chunk, chunk_of};
+use super::timing::Copies;
 use super::{Engine, Setup};
-use crate::ids::{Layer, RequestId};
+use crate::deposit::Playback;
+use crate::ids::RequestId;
 use crate::model::LayerSet;
-use crate::pipeline::{self, CopyTimes, HeadStart, LayerTimes, Scratch, StepRequest, StepTiming, StepWork};
+use crate::pipeline::{Scratch, StepTiming};
 use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
-use crate::random::{self, Stream};
 use crate::record::{MemoryUse, Record, Sink, StepKind, StepRecord, Trigger};
-use crate::server::{Noise, Planning, Restore, WriteBack};
-use crate::units::{Bytes, SimDuration, SimTime, TOKENS_PER_BLOCK};
+use crate::server::{Planning, WriteBack};
+use crate::units::{Bytes, SimDuration, TOKENS_PER_BLOCK};
 
 /// Memory that is kept from step to step, so that a step allocates nothing.
 #[derive(Default)]
 pub struct Buffers {
-    scratch: Scratch,
-    copies: Vec<Copies>,
+    pub(super) scratch: Scratch,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) copies: Vec<Copies>,
     delivered: Vec<RequestId>,
-    noisy: Vec<SimDuration>,
+    /// Compute by layer, where prompt tokens join it.
+    pub(super) joined: Vec<SimDuration>,
+    /// Copy times by request and layer, where they have noise.
+    pub(super) noisy: Vec<SimDuration>,
     pub(super) snapshot: Vec<MemoryUse>,
 }
 
-/// The host→device copies of one running request in one step.
-#[derive(Clone, Copy)]
-pub struct Copies {
-    pub(super) request: RequestId,
-    /// What the step before did for the first of `within`.
-    pub(super) head_start: HeadStart,
-    /// Copied before the step (blocking restores).
-    before: LayerSet,
-    /// Copied within the step.
-    pub(super) within: LayerSet,
-    /// Those of `within` that stay.
-    kept: LayerSet,
-    bytes: Bytes,
-    time: SimDuration,
-}
-
-impl Copies {
-    /// Copies that begin within the step.
-    fn begun(&self) -> u32 {
-        self.within.len() - u32::from(self.head_start != HeadStart::None)
-    }
-}
-
-/// What the running requests ask of the next decode step.
+/// What the running requests ask of the next step: those that decode, and the memory of all.
 #[derive(Clone, Copy, Default)]
-struct Batch {
-    requests: u32,
-    context_tokens: u64,
+pub struct Batch {
+    /// Requests that decode.
+    pub(super) requests: u32,
+    /// Their contexts.
+    pub(super) context_tokens: u64,
     gpu_blocks: u64,
 }
 
@@ -63,7 +48,7 @@ impl<S: Sink> Engine<'_, S> {
             duration = duration.max(truth.d2h.rate.transfer_time(written));
         }
         self.gpu.set_used(self.held_blocks());
-        self.inspect_memory(|r| if r.generated == 0 { r.prompt_tokens } else { r.context() - 1 });
+        self.inspect_memory(LiveRequest::held_tokens);
         let record = StepRecord {
             prefill: duration,
             duration,
@@ -72,9 +57,10 @@ impl<S: Sink> Engine<'_, S> {
             ..self.blank_step(StepKind::Prefill)
         };
         self.now += duration;
-        for request in self.live.iter_mut().filter(|request| request.generated == 0) {
+        for request in self.live.iter_mut().filter(|request| request.is_prefilling()) {
+            request.prefilled = request.prompt_tokens;
             request.generated = 1;
-            request.playback = crate::deposit::Playback::start(self.now);
+            request.playback = Playback::start(self.now);
         }
         self.live_set_changed = true;
         self.close_step(&record, newcomers);
@@ -82,16 +68,19 @@ impl<S: Sink> Engine<'_, S> {
 
     /// Layer-blocks the running requests hold between steps; a newcomer holds its prompt.
     pub(super) fn held_blocks(&self) -> u64 {
-        let held = |request: &LiveRequest| match request.generated {
-            0 => crate::units::blocks_for_tokens(request.prompt_tokens),
-            _ => request.held_blocks(),
-        };
         let running = self.live.iter().filter(|request| request.is_running());
-        running.map(|request| self.need(request.placement, held(request))).sum()
+        running.map(|request| self.need(request.placement, request.held_blocks())).sum()
     }
 
-    /// Asks the policy until its layout fits, then decodes one token for every running request.
-    pub(super) fn decode(&mut self) {
+    /// Asks the policy until its layout fits, then decodes one token for every running request that has its first one,
+    /// and processes prompt tokens of the others.
+    pub(super) fn step(&mut self) {
+        if self.only_prefills() {
+            let kept = Decision::default();
+            let batch =
+                self.apply_if_it_fits(&kept).expect("Invariant: an admitted prompt has room for all of it");
+            return self.execute(&kept, batch, SimDuration::ZERO, None);
+        }
         let mut planning = SimDuration::ZERO;
         let mut trigger = None;
         let (decision, batch) = loop {
@@ -109,7 +98,7 @@ impl<S: Sink> Engine<'_, S> {
             }
             match self.apply_if_it_fits(&decision) {
                 Some(batch) if self.grow_host() => break (decision, batch),
-                Some(batch) => self.make_host_room(batch.requests),
+                Some(_) => self.make_host_room(),
                 None => {
                     self.sink.record(&Record::PlacementRefused { at: self.now });
                     let victim = self.with_view(Stage::Decode, None, |policy, view| policy.preempt(view));
@@ -137,8 +126,10 @@ impl<S: Sink> Engine<'_, S> {
                 let changed = decision.placements.iter().find(|(id, _)| *id == request.id);
                 changed.map_or(request.placement, |(_, placement)| *placement)
             };
-            batch.requests += 1;
-            batch.context_tokens += request.context();
+            if !request.is_prefilling() {
+                batch.requests += 1;
+                batch.context_tokens += request.context();
+            }
             batch.gpu_blocks += self.need(placement, request.blocks());
         }
         if !self.gpu.fits(batch.gpu_blocks) {
@@ -167,7 +158,8 @@ impl<S: Sink> Engine<'_, S> {
     /// There is no host memory for the new rows: the last admitted running request gives up its turn and waits,
     /// preempted, until there is. With one left, no one who waits can ever make room: the last admitted of it and
     /// the preempted ends capped.
-    fn make_host_room(&mut self, running: u32) {
+    fn make_host_room(&mut self) {
+        let running = self.live.iter().filter(|request| request.is_running()).count();
         let last = self.live.iter().rposition(LiveRequest::is_running).expect("Invariant: someone runs");
         let alone = self.live[last];
         if running > 1 {
@@ -188,52 +180,94 @@ impl<S: Sink> Engine<'_, S> {
         planning: SimDuration,
         trigger: Option<Trigger>,
     ) {
-        let Setup { truth, server, footprint, .. } = self.setup;
-        let switches = &server.switches;
-        let noise = switches.noise;
-        let planning = match switches.planning {
+        let noise = self.setup.server.switches.noise;
+        let planning = match self.setup.server.switches.planning {
             Planning::Synchronous => planning,
             Planning::Ahead => planning.saturating_sub(self.last_step),
             Planning::Free => SimDuration::ZERO,
         };
         let mut work = std::mem::take(&mut self.work);
-        self.collect_copies(&mut work.copies);
+        self.collect_chunks(&mut work.chunks);
+        self.collect_copies(&work.chunks, &mut work.copies);
         let restore = self.restore_time(&work.copies, noise, self.now + planning);
         let decode_start = self.now + planning + restore;
-        if switches.cross_step_prefetch {
+        if self.setup.server.switches.cross_step_prefetch {
             self.note_head_starts(&mut work.copies, decode_start);
         }
-        let layer_compute =
-            truth.layer_compute(batch.context_tokens, batch.requests).scale(self.compute_noise(noise));
-        let tail = truth.tail(batch.requests);
-        let (timing, prefetched) = self.time_of(&mut work, layer_compute, noise, (decode_start, tail));
+        let compute = self.compute_of(batch, &work.chunks, noise);
+        let (timing, prefetched) = self.time_of(&mut work, compute, noise, decode_start);
 
-        let mut record = self.blank_step(StepKind::Decode);
+        let decodes = batch.requests > 0;
+        let mut record = self.blank_step(match (decodes, work.chunks.is_empty()) {
+            (true, true) => StepKind::Decode,
+            (true, false) => StepKind::Mixed,
+            (false, _) => StepKind::Prefill,
+        });
         record.h2d_prefetch = prefetched;
-        self.measured_copies.clear();
         for copies in &work.copies {
             let restored = copies.before.len() + copies.kept.len();
             let fetched = copies.begun() - copies.kept.len();
-            self.measured_copies.push((copies.begun(), copies.bytes));
             record.h2d_restore += copies.bytes * u64::from(restored);
             record.h2d_prefetch += copies.bytes * u64::from(fetched);
         }
-        let plain = record.h2d_restore == Bytes::ZERO;
-        let anything = record.h2d_prefetch != Bytes::ZERO || !plain;
-        let intercept = if anything { truth.link_intercept } else { SimDuration::ZERO };
-        record.compute = timing.compute + tail;
+        let restores = record.h2d_restore != Bytes::ZERO;
+        let plain = !restores && work.chunks.is_empty();
+        let anything = record.h2d_prefetch != Bytes::ZERO || restores;
+        let intercept = if anything { self.setup.truth.link_intercept } else { SimDuration::ZERO };
+        record.d2h = self.new_rows(&work.chunks) * u64::from(self.setup.footprint.layers);
+        if decodes {
+            record.compute = timing.compute - compute.prefill + compute.tail;
+            record.prefill = compute.prefill;
+            self.measure(batch, timing, plain, &work.copies);
+        } else {
+            record.prefill = timing.compute + self.wait_for_rows(record.d2h, timing.step);
+        }
         record.stall = timing.stall() + intercept;
-        record.bound =
-            (!switches.cross_step_prefetch).then(|| timing.compute.max(timing.copy) + tail + intercept);
+        let by_itself = work.chunks.is_empty() && !self.setup.server.switches.cross_step_prefetch;
+        record.bound = by_itself.then(|| timing.compute.max(timing.copy) + compute.tail + intercept);
         record.restore = restore;
         record.planning = planning;
-        record.duration = record.compute + record.stall + record.restore + record.planning;
+        record.duration = record.compute + record.stall + record.prefill + record.restore + record.planning;
         record.forecast = decision.forecast.filter(|_| plain);
-        record.running = batch.requests;
+        record.running = batch.requests + work.chunks.len() as u32;
         record.trigger = trigger;
         record.proof = decision.proof;
-        let token = Bytes::new(footprint.block_bytes.get() / TOKENS_PER_BLOCK);
-        record.d2h = token * (u64::from(batch.requests) * u64::from(footprint.layers));
+
+        self.now += record.duration;
+        self.deliver(&mut work);
+        let delivered = std::mem::take(&mut work.delivered);
+        self.work = work;
+        self.close_step(&record, &delivered);
+        self.work.delivered = delivered;
+    }
+
+    /// A token for everyone who decodes, and the first one for whoever's prompt is done.
+    fn deliver(&mut self, work: &mut Buffers) {
+        work.delivered.clear();
+        for request in self.live.iter_mut().filter(|request| request.is_running()) {
+            if request.is_prefilling() {
+                // One whose turn did not come is as it was: what it misses is still missing.
+                let Some(chunk) = chunk_of(&work.chunks, request) else { continue };
+                request.missing = LayerSet::EMPTY;
+                request.prefilled = chunk.to;
+                if chunk.to < chunk.prompt {
+                    continue;
+                }
+                request.playback = Playback::start(self.now);
+                self.live_set_changed = true;
+            } else {
+                request.missing = LayerSet::EMPTY;
+                request.playback.deliver(self.now, request.slo);
+            }
+            request.generated += 1;
+            work.delivered.push(request.id);
+        }
+    }
+
+    /// Notes what the step took, for policies that learn rates.
+    fn measure(&mut self, batch: Batch, timing: StepTiming, plain: bool, copies: &[Copies]) {
+        self.measured_copies.clear();
+        self.measured_copies.extend(copies.iter().map(|copies| (copies.begun(), copies.bytes)));
         self.measured = Some(Measured {
             plain,
             compute: timing.compute,
@@ -242,128 +276,6 @@ impl<S: Sink> Engine<'_, S> {
             requests: batch.requests,
             copies: &[],
         });
-
-        self.now += record.duration;
-        work.delivered.clear();
-        for request in self.live.iter_mut().filter(|request| request.is_running()) {
-            request.missing = LayerSet::EMPTY;
-            request.generated += 1;
-            request.playback.deliver(self.now, request.slo);
-            work.delivered.push(request.id);
-        }
-        let delivered = std::mem::take(&mut work.delivered);
-        self.work = work;
-        self.close_step(&record, &delivered);
-        self.work.delivered = delivered;
-    }
-
-    /// Time of the blocking restores, which may start at `from`: behind a copy that is still under way.
-    fn restore_time(&mut self, copies: &[Copies], noise: Noise, from: SimTime) -> SimDuration {
-        let each = copies.iter().flat_map(|copies| copies.before.iter().map(move |layer| (copies, layer)));
-        let restore = each
-            .map(|(copies, layer)| {
-                copies.time.scale(self.copy_noise(noise, self.steps, copies.request, layer))
-            })
-            .sum();
-        if copies.iter().all(|copies| copies.before.is_empty()) {
-            return restore;
-        }
-        self.ahead.run_until(from) + restore
-    }
-
-    /// Which layers of whom come over the link, before the step and within it.
-    fn collect_copies(&self, all: &mut Vec<Copies>) {
-        let Setup { truth, server, footprint, .. } = self.setup;
-        all.clear();
-        for request in self.live.iter().filter(|request| request.is_running()) {
-            let (before, kept) = match server.switches.restore {
-                Restore::Blocking => (request.missing, LayerSet::EMPTY),
-                Restore::Lazy => (LayerSet::EMPTY, request.missing),
-            };
-            let within = request.placement.offloaded.union(kept);
-            if !within.is_empty() || !before.is_empty() {
-                let bytes = footprint.block_bytes * request.blocks();
-                let time = truth.h2d.copy_time(bytes);
-                let head_start = HeadStart::None;
-                all.push(Copies { request: request.id, head_start, before, within, kept, bytes, time });
-            }
-        }
-    }
-
-    /// The decode part of the step, to the end of layer L, and the bytes that it copies for the next one.
-    fn time_of(
-        &mut self,
-        work: &mut Buffers,
-        layer_compute: SimDuration,
-        noise: Noise,
-        (decode_start, tail): (SimTime, SimDuration),
-    ) -> (StepTiming, Bytes) {
-        let layers = self.setup.footprint.layers;
-        let Buffers { scratch, copies, noisy, .. } = work;
-        noisy.clear();
-        if noise.copy_cv > 0.0 {
-            for copies in copies.iter() {
-                noisy.extend(Layer::all(layers).map(|layer| {
-                    copies.time.scale(self.copy_noise(noise, self.steps, copies.request, layer))
-                }));
-            }
-        }
-        let requests: Vec<StepRequest<'_>> = copies
-            .iter()
-            .enumerate()
-            .filter(|(_, copies)| !copies.within.is_empty())
-            .map(|(index, copies)| StepRequest {
-                fetched: copies.within,
-                copy: if noisy.is_empty() {
-                    CopyTimes::Same(copies.time)
-                } else {
-                    let first = index * layers as usize;
-                    CopyTimes::PerLayer(&noisy[first..first + layers as usize])
-                },
-            })
-            .collect();
-        let switches = &self.setup.server.switches;
-        let step = StepWork {
-            layers,
-            compute: LayerTimes::Same(layer_compute),
-            requests: &requests,
-            slots: self.slots,
-            order: switches.copy_order,
-            contention: self.setup.truth.contention,
-        };
-        let write = match switches.write_back {
-            WriteBack::Free => None,
-            WriteBack::Link => Some(self.layer_write()),
-        };
-        if switches.cross_step_prefetch {
-            let fetching: Vec<Copies> = copies.iter().filter(|c| !c.within.is_empty()).copied().collect();
-            return self.time_across(&step, &fetching, write, (decode_start, tail));
-        }
-        if self.sink.inspects() {
-            self.inspect_step(&step, write, decode_start);
-        }
-        let writes = write.map(|write| (&mut self.write_back, write));
-        (pipeline::step(&step, self.now, writes, scratch), Bytes::ZERO)
-    }
-
-    /// Time of the write-through of one layer: one token of every running request.
-    fn layer_write(&self) -> SimDuration {
-        let running = self.live.iter().filter(|request| request.is_running()).count() as u64;
-        let token = self.setup.footprint.block_bytes.get() / TOKENS_PER_BLOCK;
-        self.setup.truth.d2h.copy_time(Bytes::new(token * running))
-    }
-
-    fn compute_noise(&self, noise: Noise) -> f64 {
-        self.factor(noise.compute_cv, &[self.steps])
-    }
-
-    /// Of a copy that belongs to step `step`.
-    pub(super) fn copy_noise(&self, noise: Noise, step: u64, request: RequestId, layer: Layer) -> f64 {
-        self.factor(noise.copy_cv, &[step, u64::from(request.0) + 1, u64::from(layer.0)])
-    }
-
-    fn factor(&self, cv: f64, parts: &[u64]) -> f64 {
-        if cv == 0.0 { 1.0 } else { random::keyed_factor(self.setup.server.seed, Stream::Noise, parts, cv) }
     }
 
     /// A step record with what does not depend on the kind of step.

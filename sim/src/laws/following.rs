@@ -2,7 +2,7 @@
 
 use super::{MOST_LISTED, RequestFacts, Totals, Verdict, Violation, state};
 use crate::ids::RequestId;
-use crate::record::{Record, Sink, Snapshot, StepKind, StepRecord, StepTimeline};
+use crate::record::{Record, Sink, Snapshot, StepRecord, StepTimeline};
 use crate::units::{Bytes, SimDuration, SimTime};
 
 /// Checks a run; see the module.
@@ -206,8 +206,10 @@ impl Laws {
         for request in delivered {
             decoded += u32::from(self.deliver(end, *request));
         }
-        if step.kind == StepKind::Decode && decoded != decoding {
-            let text = format!("step {}: {decoded} requests decoded of {decoding} running", step.index);
+        let expected = if step.kind.decodes() { decoding } else { 0 };
+        if decoded != expected {
+            let (index, kind) = (step.index, step.kind.name());
+            let text = format!("{kind} step {index}: {decoded} requests decoded, expected {expected}");
             self.broken(1, text);
         }
     }
@@ -294,10 +296,10 @@ impl Laws {
             );
         }
         // Tail and intercept only add to the decode part.
-        if decode.is_some_and(|decode| decode > step.compute + step.stall) {
+        if decode.is_some_and(|decode| decode > step.compute + step.stall + step.prefill) {
             self.broken(
                 5,
-                format!("step {}: compute and stall are shorter than its decode part", step.index),
+                format!("step {}: compute, stall and prefill are shorter than its decode part", step.index),
             );
         }
     }

@@ -11,11 +11,12 @@
 //! 4. Time never goes back; arrival ≤ admission ≤ first token ≤ finish; copies never overlap; no layer starts
 //!    before its copies end. Both hold across the boundary of two steps as well, where a copy for the next one runs on.
 //! 5. Decode part (tolerance 1 ps per layer and copy): prefix forecast ≤ step time; max(compute, copies) ≤ step time
-//!    ≤ compute + copies; and the step time in use is that of the event-driven pipeline. Design §8
-//!    leaves contention out; with it the law holds for the times that the timeline shows, which are slowed ones, and for
-//!    the times alone in a weaker form: max ≤ step time ≤ sum / min(1, 1/γ_copy + 1/γ_compute). It leaves cross-step
-//!    prefetch out, too; with it the law holds for the copies that the step begins for itself, forecast included, and
-//!    the sum has what is left of the copy that runs when it begins.
+//!    ≤ compute + copies + waits for writes of steps before; and the step time in use is that of the event-driven
+//!    pipeline. Prompt tokens beside decodes are compute. Design §8 leaves contention out; with it the law holds for the
+//!    times that the timeline shows, which are slowed ones, and for the times alone in a weaker form: max ≤ step time ≤
+//!    sum / min(1, 1/γ_copy + 1/γ_compute). It leaves cross-step prefetch out, too; with it the law holds for the copies
+//!    that the step begins for itself, forecast included, and the sum has what is left of the copy that runs when it
+//!    begins.
 //!
 //! Arrivals take effect at step boundaries: an arrival may carry an instant before the newest step's end, but not
 //! before its start.

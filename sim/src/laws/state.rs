@@ -69,7 +69,7 @@ fn check_order(timeline: &StepTimeline, broken: &mut impl FnMut(u32, String)) {
 
 fn check_length(snapshot: &Snapshot<'_>, timeline: &StepTimeline, broken: &mut impl FnMut(u32, String)) {
     let step = snapshot.decode.as_picos();
-    let event_driven = timeline.layers.last().map_or(SimDuration::ZERO, |span| span.end);
+    let event_driven = timeline.awaited_write.unwrap_or(last_layer(timeline)).max(last_layer(timeline));
     if snapshot.decode != event_driven {
         broken(5, format!("step time {} is not the event-driven {event_driven}", snapshot.decode));
     }
@@ -80,17 +80,18 @@ fn check_length(snapshot: &Snapshot<'_>, timeline: &StepTimeline, broken: &mut i
         broken(5, format!("step time {step} ps is below compute {compute} ps or copies {copies} ps"));
     }
     let carried = timeline.carried.map_or(0, |carried| carried.end.as_picos());
-    if step > compute + copies + carried + tolerance {
+    let writes = waits_for_writes(timeline).as_picos();
+    if step > compute + copies + carried + writes + tolerance {
         broken(
             5,
             format!(
-                "step time {step} ps is above compute {compute} ps and copies {} ps together",
+                "step time {step} ps is above compute {compute} ps, copies {} ps and waits for writes {writes} ps together",
                 copies + carried
             ),
         );
     }
     if let Some((least, most)) = snapshot.contended_bounds {
-        let (least, most) = (least.as_picos(), (most + waits_for_writes(timeline)).as_picos());
+        let (least, most) = (least.as_picos(), most.as_picos() + writes);
         if step + tolerance < least || step > most + tolerance {
             broken(5, format!("step time {step} ps under contention is not within {least} ps and {most} ps"));
         }
@@ -103,10 +104,18 @@ fn check_length(snapshot: &Snapshot<'_>, timeline: &StepTimeline, broken: &mut i
     }
 }
 
-/// How long compute stood still for writes of the step before: all idle time of the stream that no copy explains.
+fn last_layer(timeline: &StepTimeline) -> SimDuration {
+    timeline.layers.last().map_or(SimDuration::ZERO, |span| span.end)
+}
+
+/// How long compute stood still for writes of steps before: all idle time of the stream that no copy explains, and
+/// what the step waits for after its last layer.
 fn waits_for_writes(timeline: &StepTimeline) -> SimDuration {
     let pairs = timeline.layers.windows(2);
-    pairs.map(|pair| pair[1].start.saturating_sub(pair[0].end).saturating_sub(pair[1].stall)).sum()
+    let between: SimDuration =
+        pairs.map(|pair| pair[1].start.saturating_sub(pair[0].end).saturating_sub(pair[1].stall)).sum();
+    let behind = timeline.awaited_write.map(|end| end.saturating_sub(last_layer(timeline)));
+    between + behind.unwrap_or_default()
 }
 
 fn length(start: SimDuration, end: SimDuration) -> u64 {

@@ -149,7 +149,8 @@ fn law_1_catches_counts_that_are_off() {
     caught(1, "says 0 in the step", step(|step| step.running = 0));
     caught(1, "the engine has 9 waiting", |script| script.last_step().2.waiting = 9);
     caught(1, "and 9 preempted", |script| script.last_step().2.preempted = 9);
-    caught(1, "1 requests decoded of 2 running", |script| {
+    caught(1, "prefill step 2: 1 requests decoded, expected 0", step(|step| step.kind = StepKind::Prefill));
+    caught(1, "1 requests decoded, expected 2", |script| {
         change_step(script, 4, |event| {
             let Event::Step(_, delivered, _) = event else { unreachable!() };
             delivered.pop();
@@ -315,6 +316,12 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
         timeline(|state| state.timeline.as_mut().unwrap().ahead = vec![ahead(14, 1000)]),
     );
     caught(5, "is not the event-driven", timeline(|state| state.decode = ms(13)));
+    // A write that ends at 16 ms and is waited for, in a step of 14.
+    caught(
+        5,
+        "is not the event-driven",
+        timeline(|state| state.timeline.as_mut().unwrap().awaited_write = Some(ms(16))),
+    );
     caught(5, "above the step time", timeline(|state| state.prefix_forecast_s = 0.015));
     caught(5, "above the step time", timeline(|state| state.prefix_forecast_s = f64::NAN));
     caught(5, "is below compute", timeline(|state| state.decode = ms(9)));

@@ -326,7 +326,7 @@ pub struct Outcome<'a> {
     pub idle: SimDuration,
     /// Link traffic.
     pub traffic: Traffic,
-    /// Decode steps.
+    /// Decode steps, mixed ones included.
     pub decode_steps: u64,
     /// Prefill steps.
     pub prefill_steps: u64,

@@ -205,7 +205,7 @@ impl<'a> Metrics<'a> {
     fn step(&mut self, step: &StepRecord, delivered: &[RequestId]) {
         let end = step.start + step.duration;
         self.server.take(step, end, delivered.len() as u64);
-        if step.kind == StepKind::Decode && self.server.decode_steps == self.exact_decode_steps + 1 {
+        if step.kind.decodes() && self.server.decode_steps == self.exact_decode_steps + 1 {
             self.tbt_step.coarsen();
             self.tbt_gap.coarsen();
             self.forecast_error.coarsen();
@@ -272,12 +272,12 @@ impl<'a> Metrics<'a> {
 }
 
 /// `|step − forecast| / step` in parts per 10¹², of a decode step's compute and stall (what a forecast speaks of:
-/// solver time is charged beside it). None without a forecast, and none on steps with restores (design §3.4).
+/// solver time is charged beside it). None without a forecast, and none on steps with restores (design §3.4) or prompts.
 fn forecast_error(step: &StepRecord) -> Option<u64> {
     let forecast = step.forecast?.as_picos();
     let took = (step.compute + step.stall).as_picos();
     let restores = step.restore > SimDuration::ZERO || step.h2d_restore > Bytes::ZERO;
-    if restores || took == 0 {
+    if restores || step.kind == StepKind::Mixed || took == 0 {
         return None;
     }
     Some(parts_of(took.abs_diff(forecast), took))
@@ -299,10 +299,8 @@ fn parts_of(part: u64, whole: u64) -> u64 {
 impl ServerCounts {
     fn take(&mut self, step: &StepRecord, end: SimTime, tokens: u64) {
         self.now = self.now.max(end);
-        match step.kind {
-            StepKind::Decode => self.decode_steps += 1,
-            StepKind::Prefill => self.prefill_steps += 1,
-        }
+        self.decode_steps += u64::from(step.kind.decodes());
+        self.prefill_steps += u64::from(!step.kind.decodes());
         if let Some(proof) = step.proof {
             self.proofs.take(proof);
         }

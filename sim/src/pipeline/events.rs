@@ -287,6 +287,8 @@ impl<'a, 'w> Simulation<'a, 'w> {
         if let Some((copying, progress)) = in_flight {
             self.note_landed(copying, self.now + progress.time_left(false));
         }
+        let last_layer = self.timeline.layers.last().map(|layer| layer.end);
+        self.timeline.awaited_write = Some(self.stream_free).filter(|free| last_layer < Some(*free));
         let copy = self.timeline.copies.iter().map(|copy| copy.end - copy.start).sum();
         let compute = self.timeline.layers.iter().map(|layer| layer.end - layer.start).sum();
         let timing = StepTiming { step: self.stream_free, compute, copy };

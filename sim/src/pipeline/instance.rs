@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
 use super::{
-    Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, prefix_forecast,
-    timeline,
+    Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, joined_layers,
+    prefix_forecast, timeline,
 };
 use crate::ids::Layer;
 use crate::model::{Distance, LayerSet, Placement, TensorParallel};
@@ -57,6 +57,10 @@ pub struct StepInstance {
     /// What each layer takes for all-reduces, in seconds; 0 on one GPU.
     #[serde(default)]
     pub all_reduce_s: f64,
+    /// Compute of prompt tokens beside the decodes (`prefill = "chunked:N"`), in seconds: an even share in every layer. As
+    /// it is, on however many GPUs.
+    #[serde(default)]
+    pub prefill_s: f64,
 }
 
 /// Factors of an instance, each 1 to 1000 and 1 if absent: how many times as long it takes while the other runs.
@@ -103,6 +107,10 @@ pub struct InstanceRequest {
 
 fn one() -> u32 {
     1
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// Why a text is no step instance. No simulation was made.
@@ -180,6 +188,8 @@ impl StepInstance {
             reduce,
             "0 on one GPU, or `tensor_parallel` above 1",
         )?;
+        let prefill = self.prefill_s;
+        require(prefill.is_finite() && prefill >= 0.0, "prefill_s", prefill, seconds)?;
         let Slowdowns { copy, compute } = self.contention;
         for (place, factor) in [("contention.copy", copy), ("contention.compute", compute)] {
             let most = Contention::MOST;
@@ -214,10 +224,16 @@ impl StepInstance {
     /// A step never takes longer than all its compute and copies one after the other, each as slow as it can be.
     fn check_length(&self) -> Result<(), InstanceError> {
         let Slowdowns { copy, compute } = self.contention;
-        let mut longest = f64::from(self.layers) * self.layer_s() * compute + self.tail_s;
+        let layers_s = f64::from(self.layers) * self.layer_s() + self.prefill_s;
+        let mut longest = layers_s * compute + self.tail_s;
         let expected =
             || format!("at most {LONGEST_STEP_S} s (213 days) for all layers, copies and the tail of a step");
-        require(longest <= LONGEST_STEP_S, "layer_compute_s and tail_s", format!("{longest} s"), expected())?;
+        require(
+            longest <= LONGEST_STEP_S,
+            "layer_compute_s, prefill_s and tail_s",
+            format!("{longest} s"),
+            expected(),
+        )?;
         for (place, request) in self.requests.iter().enumerate() {
             longest += f64::from(request.fetched(self.layers).len()) * self.copy_s(request) * copy;
             let place = format!("requests[{place}].blocks over link.blocks_per_s");
@@ -243,9 +259,16 @@ impl StepInstance {
                 copy: CopyTimes::Same(SimDuration::from_secs_f64(self.copy_s(request))),
             })
             .collect();
+        let layer = SimDuration::from_secs_f64(self.layer_s());
+        let mut joined = Vec::new();
         run(&StepWork {
             layers: self.layers,
-            compute: LayerTimes::Same(SimDuration::from_secs_f64(self.layer_s())),
+            compute: if self.prefill_s > 0.0 {
+                joined_layers(layer, self.prefill(), self.layers, &mut joined);
+                LayerTimes::PerLayer(&joined)
+            } else {
+                LayerTimes::Same(layer)
+            },
             requests: &requests,
             slots: self.slots,
             order: self.copy_order,
@@ -259,7 +282,12 @@ impl StepInstance {
         let copies: Vec<(LayerSet, f64)> = (self.requests.iter())
             .map(|request| (request.fetched(self.layers), self.copy_s(request)))
             .collect();
-        prefix_forecast(self.layers, self.layer_s(), &copies) + self.tail_s
+        let layer_s = self.layer_s() + self.prefill_s / f64::from(self.layers);
+        prefix_forecast(self.layers, layer_s, &copies) + self.tail_s
+    }
+
+    fn prefill(&self) -> SimDuration {
+        SimDuration::from_secs_f64(self.prefill_s)
     }
 
     /// Simulates the step. The instance must have been checked.
@@ -354,8 +382,11 @@ fn nearest_key(message: &str) -> Option<&str> {
 pub struct StepAnswer {
     /// The step, tail included.
     pub step_s: f64,
-    /// All layers' compute, contention included.
+    /// All layers' compute without that of prompt tokens, contention included.
     pub compute_s: f64,
+    /// Compute of prompt tokens, as long as it takes alone; not written where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub prefill_s: f64,
     /// All copies, contention included.
     pub copy_s: f64,
     /// Compute waiting for copies.
@@ -411,7 +442,8 @@ impl StepAnswer {
         };
         StepAnswer {
             step_s: (timing.step + tail).as_secs_f64(),
-            compute_s: timing.compute.as_secs_f64(),
+            compute_s: (timing.compute - instance.prefill()).as_secs_f64(),
+            prefill_s: instance.prefill().as_secs_f64(),
             copy_s: timing.copy.as_secs_f64(),
             stall_s: timing.stall().as_secs_f64(),
             prefix_forecast_s: instance.forecast_s(),

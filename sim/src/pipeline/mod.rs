@@ -15,6 +15,9 @@
 //! a step without waits for writes lies between the longer of compute and copies alone and their sum over
 //! `min(1, s)` ([`StepWork::bounds`]): side by side they are done at the rate `s`, otherwise at 1.
 //!
+//! **Prompt tokens** beside the decodes (`prefill = "chunked:N"`) make every layer longer by an even share of their time
+//! ([`joined_layers`]); copies run under that as under any compute. Four layers of 1 ms with 8 ms of prompts take 3 ms each.
+//!
 //! **Across steps** ([`cross_step()`]): where that is switched on, a request's first copy of the next step may start once
 //! its last copy of this one is used up. With one layer offloaded a step takes `max(L·t + tail, C + t)`.
 
@@ -127,6 +130,18 @@ impl LayerTimes<'_> {
     }
 }
 
+/// Writes into `times` the compute of each of `layers` layers: `layer` for decodes, and its even share of `prefill`, the
+/// time of prompt tokens beside them. The shares sum to it: that of layer `j` of L is `⌊j·prefill/L⌋ − ⌊(j−1)·prefill/L⌋`
+/// picoseconds.
+pub fn joined_layers(layer: SimDuration, prefill: SimDuration, layers: u32, times: &mut Vec<SimDuration>) {
+    let until = |end: u32| {
+        let picos = u128::from(prefill.as_picos()) * u128::from(end) / u128::from(layers);
+        SimDuration::from_picos(u64::try_from(picos).expect("Invariant: a part is no more than the whole"))
+    };
+    times.clear();
+    times.extend((0..layers).map(|before| layer + (until(before + 1) - until(before))));
+}
+
 /// The work of one decode step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepWork<'a> {
@@ -197,5 +212,24 @@ impl StepTiming {
     /// Compute waiting for copies and for writes: `step − compute`.
     pub fn stall(&self) -> SimDuration {
         self.step - self.compute
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_the_layers_are_even_and_sum_to_the_prompts() {
+        let mut times = Vec::new();
+        for (prefill, layers) in [(0, 4), (8, 4), (10, 4), (3, 32), (1_000_000_007, 80), (u64::MAX / 2, 128)]
+        {
+            let (layer, prefill) = (SimDuration::from_picos(5), SimDuration::from_picos(prefill));
+            joined_layers(layer, prefill, layers, &mut times);
+            let shares: Vec<SimDuration> = times.iter().map(|time| *time - layer).collect();
+            assert_eq!((shares.len(), shares.iter().copied().sum()), (layers as usize, prefill));
+            let least = prefill.as_picos() / u64::from(layers);
+            assert!(shares.iter().all(|share| (least..=least + 1).contains(&share.as_picos())));
+        }
     }
 }

@@ -15,7 +15,7 @@
 use super::{Admit, Decision, View};
 use crate::ids::RequestId;
 use crate::model::Placement;
-use crate::server::Admission;
+use crate::server::{Admission, Prefill};
 use crate::units::{Bytes, blocks_for_tokens};
 
 /// A newcomer that has been let in, with the blocks per layer it must have room for.
@@ -128,12 +128,14 @@ fn choose(view: &View<'_>, densest: Placement, slots: u32, free_slots: usize, bu
     if !view.server.switches.admit_past_paused && view.paused().next().is_some() {
         return newcomers;
     }
+    // Newcomers that share a prefill step share its tokens; a chunk takes what its step has left.
+    let most_in_step = view.server.max_context.filter(|_| view.server.switches.prefill == Prefill::Separate);
     let mut prefill_tokens = 0;
     for request in view.waiting {
         let blocks = blocks_for_tokens(request.prompt_tokens);
         prefill_tokens += request.prompt_tokens;
         host += view.block_bytes * (blocks * u64::from(view.layers));
-        let fits_elsewhere = view.server.max_context.is_none_or(|most| prefill_tokens <= most)
+        let fits_elsewhere = most_in_step.is_none_or(|most| prefill_tokens <= most)
             && view.server.host_kv.is_none_or(|most: Bytes| host <= most);
         let newcomer = Newcomer { request: request.id, resident_blocks: blocks, staging_blocks: blocks };
         if !fits_elsewhere || !take(newcomer, &mut newcomers) {

@@ -29,7 +29,9 @@
 //! never longer than `next-layer`'s `max(C + L·tc, L·C + tc)`, as `L ≥ 2n`.
 //!
 //! What it leaves out of a step: noise (it knows the mean), and waits for the previous step's write-through, which
-//! exist only where a token's writes outlast a layer's compute.
+//! exist only where a token's writes outlast a layer's compute; and prompt tokens beside decodes
+//! (`prefill = "chunked:N"`): like every policy it takes a request whose prompt is being processed for one that decodes, and
+//! says nothing of such a step.
 
 use super::orbitflow::OrbitFlow;
 use super::{Admit, Decision, LiveRequest, Policy, Stage, View, admission};
@@ -93,6 +95,7 @@ impl Oracle {
     fn decode(&mut self, view: &View<'_>) -> Decision {
         let mut batch = Batch::new(view, &self.truth, std::mem::take(&mut self.scratch));
         let decision = match self.best(view, &mut batch) {
+            Some((found, _)) if view.running().any(LiveRequest::is_prefilling) => placed(view, &found.sets),
             Some((found, proof)) => Decision {
                 forecast: Some(found.time + batch.tail),
                 proof: Some(proof),

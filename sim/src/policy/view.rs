@@ -36,6 +36,8 @@ pub struct LiveRequest {
     pub id: RequestId,
     /// Prompt tokens.
     pub prompt_tokens: u64,
+    /// Prompt tokens processed.
+    pub prefilled: u64,
     /// Tokens made, the first included.
     pub generated: u64,
     /// Running or paused.
@@ -53,19 +55,36 @@ pub struct LiveRequest {
 }
 
 impl LiveRequest {
-    /// Context tokens in its next decode step, the row being written included: `prompt + i`.
+    /// Context tokens in its next decode step, the row being written included: `prompt + i`. While its prompt is being
+    /// processed it counts whole: its memory is taken.
     pub fn context(&self) -> u64 {
         self.prompt_tokens + self.generated
     }
 
-    /// Blocks per layer in its next decode step.
+    /// Blocks per layer in its next step.
     pub fn blocks(&self) -> u64 {
         blocks_for_tokens(self.context())
     }
 
-    /// Blocks per layer that it has filled so far.
+    /// Tokens that it has memory for between steps: its prompt, and the rows of all tokens but the newest.
+    pub fn held_tokens(&self) -> u64 {
+        self.prompt_tokens + self.generated.saturating_sub(1)
+    }
+
+    /// Blocks per layer that it has taken so far.
     pub fn held_blocks(&self) -> u64 {
-        blocks_for_tokens(self.context() - 1)
+        blocks_for_tokens(self.held_tokens())
+    }
+
+    /// Whether its prompt is still being processed: it has no token yet (`prefill = "chunked:N"`).
+    pub fn is_prefilling(&self) -> bool {
+        self.generated == 0
+    }
+
+    /// The layers among `layers` that must be copied to the GPU if they are to be there and are not: none before
+    /// anything of the prompt is processed.
+    pub fn to_restore(&self, layers: LayerSet) -> LayerSet {
+        if self.prefilled == 0 { LayerSet::EMPTY } else { layers }
     }
 
     /// Whether it is in the batch.

@@ -6,7 +6,7 @@ use super::rows::{
     TokenCounts, Traffic,
 };
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
-use crate::record::{StepKind, StepRecord, Trigger};
+use crate::record::{StepRecord, Trigger};
 use crate::timeline::StepGroup;
 use crate::units::{PICOS_PER_SEC, SimDuration, SimTime};
 
@@ -217,10 +217,7 @@ pub fn step_row(key: &str, step: &StepRecord) -> StepRow {
     StepRow {
         policy: key.to_owned(),
         step: step.index,
-        kind: match step.kind {
-            StepKind::Prefill => "prefill".to_owned(),
-            StepKind::Decode => "decode".to_owned(),
-        },
+        kind: step.kind.name().to_owned(),
         start_s: step.start.as_secs_f64(),
         duration_s: step.duration.as_secs_f64(),
         compute_s: step.compute.as_secs_f64(),

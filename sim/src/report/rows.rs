@@ -232,7 +232,7 @@ pub struct Traffic {
 /// Engine steps by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepCounts {
-    /// Decode steps.
+    /// Decode steps, those with prompt tokens beside the decodes included.
     pub decode: u64,
     /// Prefill steps.
     pub prefill: u64,
@@ -276,7 +276,7 @@ pub struct ForecastError {
 /// `100 · (step / max(compute, copies) − 1)` over decode steps: the step without blocking restores and planning,
 /// `compute` and `copies` the sums over its layers and its host→device copies, tail and link intercept added to both
 /// sides of the ratio. 0: everything that could overlap did. The copies are those of the method's own placement: a
-/// method that copies much can be close to a high bound. Null without decode steps, and with `cross_step_prefetch`.
+/// method that copies much can be close to a high bound. Null without decode steps, and with `cross_step_prefetch`; steps in which a prompt is prefilled are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AboveBound {
     /// Arithmetic mean over steps.
@@ -396,7 +396,7 @@ pub struct StepRow {
     pub policy: String,
     /// Counter over prefill and decode steps.
     pub step: u64,
-    /// `prefill` or `decode`.
+    /// `prefill`, `decode`, or `mixed`: prompt tokens beside decodes.
     pub kind: String,
     /// Start.
     pub start_s: f64,

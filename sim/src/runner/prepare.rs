@@ -9,7 +9,7 @@ use crate::cost::{self, CostError, CostModel, CostOptions, HardwareProfile};
 use crate::metrics::{ScaleSlo, Scoring};
 use crate::policy::registry::{self, Known, Method};
 use crate::scenario::{GpuKv, Scenario, Source, TokenSlo, TraceSource, TraceSpec, did_you_mean};
-use crate::server::{ServerConfig, SolverTime};
+use crate::server::{Prefill, ServerConfig, SolverTime};
 use crate::trace::generate::PaperRecipe;
 use crate::trace::{self, Arrival, ArrivalProcess, Format, ReadOptions, Trace, TraceError};
 use crate::units::{BytesPerSec, SimDuration};
@@ -251,6 +251,18 @@ fn assumptions(scenario: &Scenario, trace: &Trace) -> Vec<String> {
         SolverTime::Fixed(time) => notes.push(format!("solver time: {time} per solve (assumed)")),
         SolverTime::Table => notes
             .push("solver time: modelled, from a table measured with this program's own search".to_owned()),
+    }
+    if let Prefill::Chunked(most) = scenario.engine.prefill {
+        let joining = most.map_or("whole prompts".to_owned(), |most| format!("up to {most} prompt tokens"));
+        notes.push(format!(
+            "chunked prefill: {joining} join each decode step, first come first served; a chunk adds what it adds to \
+             its prompt's own step, an even share to every layer: nothing is lost to small chunks (assumed)"
+        ));
+        notes.push(
+            "chunked prefill: a request takes the memory of its whole prompt when it is admitted, and planners count \
+             it as one that decodes; steps with prompt tokens have no forecast, and step TBT has those tokens in it"
+                .to_owned(),
+        );
     }
     if scenario.slo.ttft.is_none() && trace.requests.iter().any(|request| request.ttft_slo.is_none()) {
         notes.push("no TTFT SLO is set: 5 s is taken for `ttft` and `e2e`, none for goodput".to_owned());

@@ -98,11 +98,13 @@ pub enum Kind {
     Choice {
         /// What this version can do.
         now: &'static [&'static str],
-        /// What it knows of and refuses; a final `N` stands for a number.
+        /// What it knows of and refuses.
         later: &'static [&'static str],
     },
     /// `true` or `false`, of which this version can only do `false`.
     LaterSwitch,
+    /// In which steps prompts are processed: `separate`, `chunked:N` or `chunked:inf`.
+    Prefill,
     /// A table of its own, whose keys stand in this table too.
     Section(SectionName),
     /// The list of policies.

@@ -213,6 +213,7 @@ fn engine_section(
     set(&mut switches.write_back, engine.choice("write_back")?);
     set(&mut switches.restore, engine.choice("restore")?);
     set(&mut switches.admission, engine.choice("admission")?);
+    set(&mut switches.prefill, engine.prefill("prefill")?);
     set(&mut switches.planning, engine.choice("planning")?);
     let solver_time = engine.duration_or_word("solver_time")?.map(|time| match time {
         OrWord::Quantity(span) => SolverTime::Fixed(span),
@@ -224,8 +225,6 @@ fn engine_section(
         compute_cv: noise.number("compute_cv")?.unwrap_or(compute_cv),
         copy_cv: noise.number("copy_cv")?.unwrap_or(copy_cv),
     };
-    // One value each in this version: reading them refuses the others.
-    engine.choice::<String>("prefill")?;
     Ok(())
 }
 

@@ -55,6 +55,9 @@ fn property(key: &Key) -> Value {
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Choice { now, .. } => json!({ "enum": now }),
         Kind::LaterSwitch => json!({ "const": false }),
+        Kind::Prefill => {
+            json!({ "type": "string", "pattern": "^(separate|chunked:(inf|0*[1-9][0-9]*))$" })
+        }
         Kind::Section(name) => section(name),
         Kind::Policies => policies(),
     };

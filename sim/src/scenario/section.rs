@@ -8,6 +8,7 @@ use super::document::{Node, Table, Value, shorten};
 use super::error::{BadValue, Place, ScenarioError};
 use super::keys::{self, Key, Kind, SectionName};
 use super::quantity::{self, BadQuantity, Dimension};
+use crate::server::Prefill;
 use crate::units::{Bytes, BytesPerSec, SimDuration};
 
 /// A table of the file with the keys that may stand in it.
@@ -211,12 +212,27 @@ impl<'a> Section<'a> {
             let word: Result<T, ChoiceError> = T::deserialize((*word).into_deserializer());
             return Ok(Some(word.expect("Invariant: the words of the key table are those of the type")));
         }
-        if later.iter().any(|word| is_later_word(word, text)) {
+        if later.contains(&text.as_str()) {
             return Err(self.bad(name, &format!("not supported in this version: {expected}"), None));
         }
         let hint =
             keys::nearest(text, now.iter().copied()).map(|(word, _)| format!("the nearest is \"{word}\""));
         Err(self.bad(name, &expected, hint.as_deref()))
+    }
+
+    /// In which steps prompts are processed.
+    pub fn prefill(&self, name: &str) -> Result<Option<Prefill>, ScenarioError> {
+        if self.key(name).kind != Kind::Prefill {
+            self.wrong_kind(name)
+        }
+        let Some(node) = self.node(name) else { return Ok(None) };
+        let read = if let Value::Text(text) = &node.value { Prefill::parse(text) } else { None };
+        read.map(Some).ok_or_else(|| {
+            let most = Prefill::MOST_TOKENS;
+            let problem = format!("expected \"separate\", \"chunked:N\" or \"chunked:inf\", N from 1 to {most}");
+            let hint = "\"chunked:512\": up to 512 prompt tokens join each decode step; \"chunked:inf\": whole prompts do";
+            self.bad(name, &problem, Some(hint))
+        })
     }
 
     /// A duration.
@@ -298,11 +314,6 @@ pub fn bad_node(node: &Node, key: &str, problem: &str, hint: Option<&str>) -> Sc
         problem: problem.to_owned(),
         hint: hint.map(str::to_owned),
     })
-}
-
-/// Whether `text` is a word of a later version; in `chunked:N` the `N` is any number.
-fn is_later_word(word: &str, text: &str) -> bool {
-    word == text || word.strip_suffix('N').is_some_and(|start| text.starts_with(start))
 }
 
 fn quoted(words: &[&str]) -> String {

@@ -8,7 +8,7 @@ use super::quantity::{show_bytes, show_duration, show_rate};
 use super::{GpuKv, LinkIntercept, Scenario, Semantics, Source, TokenSlo, TraceSource};
 use crate::model::TensorParallel;
 use crate::planner::{Forecast, Objective, PlacementSpace, PlannerSwitches, Victim};
-use crate::server::{ServerSwitches, SolverTime};
+use crate::server::{Prefill, ServerSwitches, SolverTime};
 
 /// Name of a switch to its value, as TOML would have it without quotes.
 type Shown = BTreeMap<String, String>;
@@ -153,6 +153,7 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
         write_back,
         restore,
         admission,
+        prefill,
         planning,
         solver_time,
         admit_past_paused,
@@ -178,9 +179,12 @@ fn engine(switches: &ServerSwitches, link_intercept: LinkIntercept) -> Shown {
             ("noise.copy_cv", noise.copy_cv.to_string()),
         ]),
     );
-    // It came later: named only where it is on, so that digests of scenarios written before stay as they were.
+    // They came later: named only where they are on, so that digests of scenarios written before stay as they were.
     if *cross_step_prefetch {
         all.insert("engine.cross_step_prefetch".to_owned(), true.to_string());
+    }
+    if *prefill != Prefill::Separate {
+        all.insert("engine.prefill".to_owned(), prefill.to_string());
     }
     // The engine reads it, but it is a switch of §4 and stands in that section.
     all.insert("planner.admit_past_paused".to_owned(), admit_past_paused.to_string());

@@ -164,6 +164,9 @@ fn zero_negative_infinite_huge_and_unitless_values_are_refused_with_what_was_exp
         desk.compare(&[&format!("gpu_kv={value}")]);
     }
     desk.compare(&["trace.load=0"]);
+    for value in ["chunked:0", "chunked:-1", "chunked:x", "chunked:", "chunked:1e99"] {
+        desk.compare(&[&format!("engine.prefill={value}")]);
+    }
     desk.refused(&["compare", "demo.toml", "--warmup", "-1"]);
     insta::assert_snapshot!(desk.told);
 }

@@ -68,6 +68,35 @@ fn contention_slows_what_overlaps_and_the_forecast_leaves_it_out() {
 }
 
 #[test]
+fn prompt_tokens_beside_the_decodes_are_an_even_share_of_every_layer() {
+    let mut instance = instance();
+    instance["prefill_s"] = json!(0.008);
+    let (code, stdout, _) = step(&instance.to_string(), &[]);
+    assert_eq!(code, 0);
+    // 14 ms a layer; the copy still ends at 20: 6 ms of stall, 34 in all. The forecast: 28 + (20 − 14).
+    insta::assert_snapshot!(stdout, @r"
+    step 34.000 ms = compute 20.000 ms + prefill 8.000 ms + stall 6.000 ms + tail 0.000 ms
+    copies 20.000 ms, prefix forecast 34.000 ms (0.00 % off the step)
+    a: blocks per layer 100, layers fetched 1, 20.000 ms each
+    b: blocks per layer 7, layers fetched 0
+
+    layer     start       end     stall  |0                                                  34.000 ms|
+        1     0.000    14.000     0.000  |#########################                                   |
+        2    20.000    34.000     6.000  |-----------------------------------#########################|
+    times in ms; - copies of the layer, # its compute
+    ");
+    let (_, stdout, _) = step(&instance.to_string(), &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((&answer["compute_s"], &answer["prefill_s"]), (&json!(0.02), &json!(0.008)));
+    for (value, expected) in
+        [("-1", "prefill_s: -1: expected a number of seconds, 0 or more"), ("1e300", "at most 18000000 s")]
+    {
+        assert_refused(&instance.to_string().replace("0.008", value), expected);
+    }
+    assert_refused(&instance.to_string().replace("prefill_s", "prefil_s"), "did you mean `prefill_s`?");
+}
+
+#[test]
 fn csv_has_one_row_per_layer_and_copy() {
     let (code, stdout, stderr) = step(&instance().to_string(), &["--format", "csv"]);
     assert_eq!((code, stderr.as_str()), (0, ""));

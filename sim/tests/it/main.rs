@@ -2,6 +2,8 @@
 
 mod architecture;
 mod capacities;
+mod chunked;
+mod chunked_twin;
 mod cli_errors;
 mod cli_manners;
 mod cli_step;

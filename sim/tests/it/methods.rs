@@ -40,6 +40,7 @@ pub fn batch(contexts: &[u64]) -> Batch {
     let live = (0..).zip(contexts).map(|(id, context)| LiveRequest {
         id: RequestId(id),
         prompt_tokens: context - 1,
+        prefilled: context - 1,
         generated: 1,
         state: RunState::Running,
         placement: Placement::default(),

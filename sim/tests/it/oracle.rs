@@ -51,6 +51,7 @@ fn request(id: u32, blocks: u64, placement: Placement) -> LiveRequest {
     LiveRequest {
         id: RequestId(id),
         prompt_tokens: 16 * blocks - 1,
+        prefilled: 16 * blocks - 1,
         generated: 1,
         state: RunState::Running,
         placement,

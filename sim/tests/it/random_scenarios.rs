@@ -3,6 +3,8 @@
 //! Every switch of both semantics is drawn, memory is scarce, links are slow, some requests can never be served.
 //! What such scenarios exercise is counted by [`Seen`].
 
+use std::num::NonZeroU64;
+
 use orbitflow_sim::cost::{ComputeModel, Contention, CostModel, LayerAllReduce, LinkModel, PrefillModel};
 use orbitflow_sim::engine::EngineRequest;
 use orbitflow_sim::ids::RequestId;
@@ -10,9 +12,9 @@ use orbitflow_sim::model::UniformFootprint;
 use orbitflow_sim::pipeline::CopyOrder;
 use orbitflow_sim::planner::{Forecast, PlacementSpace, PlannerSwitches, Victim};
 use orbitflow_sim::policy::registry::Known;
-use orbitflow_sim::record::{Record, Sink, Trigger};
+use orbitflow_sim::record::{Record, Sink, StepKind, Trigger};
 use orbitflow_sim::server::{
-    Admission, Noise, Planning, Restore, ServerConfig, ServerSwitches, SolverTime, WriteBack,
+    Admission, Noise, Planning, Prefill, Restore, ServerConfig, ServerSwitches, SolverTime, WriteBack,
 };
 use orbitflow_sim::trace::Arrival;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration, SimTime};
@@ -59,6 +61,7 @@ pub fn draw(seed: u64) -> Scenario {
             write_back: one_of(random, &[WriteBack::Free, WriteBack::Link]),
             restore: one_of(random, &[Restore::Blocking, Restore::Lazy]),
             admission: one_of(random, &[Admission::Free, Admission::Reclaimable]),
+            prefill: Prefill::Separate,
             planning: one_of(random, &[Planning::Synchronous, Planning::Ahead, Planning::Free]),
             solver_time: one_of(
                 random,
@@ -110,6 +113,10 @@ pub fn draw(seed: u64) -> Scenario {
         planner.node_cap = 2_000;
     }
     server.switches.cross_step_prefetch = random.random_bool(0.3);
+    if random.random_bool(0.4) {
+        let tokens = one_of(random, &[Some(5), Some(64), Some(250), None]);
+        server.switches.prefill = Prefill::Chunked(tokens.and_then(NonZeroU64::new));
+    }
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }
@@ -165,7 +172,7 @@ pub fn wrong_about_the_link(truth: &CostModel, factor: f64) -> CostModel {
 }
 
 /// What happened in a run, for saying that random scenarios exercise it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub offload: bool,
     pub restore: bool,
@@ -175,11 +182,16 @@ pub struct Seen {
     pub rejection: bool,
     pub capping: bool,
     pub feedback: bool,
+    /// Prompt tokens beside decodes.
+    pub mixed: bool,
+    /// A pause or a preemption before the first token.
+    pub held_back_prompt: bool,
+    prompts: Vec<RequestId>,
 }
 
 impl Seen {
     /// Everything by name.
-    pub fn by_name(&self) -> [(&'static str, bool); 8] {
+    pub fn by_name(&self) -> [(&'static str, bool); 10] {
         [
             ("offload", self.offload),
             ("restore", self.restore),
@@ -189,6 +201,8 @@ impl Seen {
             ("rejection", self.rejection),
             ("capping", self.capping),
             ("feedback", self.feedback),
+            ("mixed step", self.mixed),
+            ("prompt held back", self.held_back_prompt),
         ]
     }
 }
@@ -196,13 +210,22 @@ impl Seen {
 impl Sink for Seen {
     fn record(&mut self, record: &Record<'_>) {
         match record {
-            Record::Step { step, .. } => {
+            Record::Admitted { request, .. } => self.prompts.push(*request),
+            Record::Step { step, delivered } => {
+                self.prompts.retain(|request| !delivered.contains(request));
+                self.mixed |= step.kind == StepKind::Mixed;
                 self.offload |= step.h2d_prefetch != Bytes::ZERO;
                 self.restore |= step.h2d_restore != Bytes::ZERO;
             }
-            Record::Paused { .. } => self.pause = true,
+            Record::Paused { request, .. } => {
+                self.pause = true;
+                self.held_back_prompt |= self.prompts.contains(request);
+            }
             Record::Resumed { .. } => self.resume = true,
-            Record::Preempted { .. } => self.preemption = true,
+            Record::Preempted { request, .. } => {
+                self.preemption = true;
+                self.held_back_prompt |= self.prompts.contains(request);
+            }
             Record::Rejected { .. } => self.rejection = true,
             Record::Capped { .. } => self.capping = true,
             Record::Planned { trigger: Trigger::Feedback, .. } => self.feedback = true,

@@ -164,6 +164,34 @@ fn an_unknown_key_names_the_nearest_or_its_section() {
 }
 
 #[test]
+fn a_chunk_that_is_none_says_what_one_is() {
+    let words = [
+        "",
+        "chunk",
+        "chunked",
+        "chunked:",
+        "chunked:0",
+        "chunked:-1",
+        "chunked:x",
+        "chunked:1.5",
+        "chunked:nan",
+    ];
+    let huge = ["chunked:1000000000001", "chunked:99999999999999999999999999", "separate "];
+    for text in words.iter().chain(&huge) {
+        assert_eq!(
+            small_and(&format!("engine.prefill = \"{text}\"")).unwrap_err(),
+            format!(
+                "demo.toml:6: engine.prefill: \"{text}\": expected \"separate\", \"chunked:N\" or \"chunked:inf\", N from 1 to \
+                 1000000000000\nhint: \"chunked:512\": up to 512 prompt tokens join each decode step; \"chunked:inf\": whole \
+                 prompts do"
+            )
+        );
+    }
+    let number = small_and("engine.prefill = 512").unwrap_err();
+    assert!(number.contains("engine.prefill: 512: expected \"separate\", \"chunked:N\""), "{number}");
+}
+
+#[test]
 fn a_wrong_word_names_the_right_ones() {
     let cases = [
         (
@@ -172,10 +200,6 @@ fn a_wrong_word_names_the_right_ones() {
         ),
         ("semantics = \"real\"", "semantics: \"real\": expected \"physical\" or \"published\""),
         ("engine.copy_order = 1", "engine.copy_order: 1: expected \"ready-first\" or \"in-order\""),
-        (
-            "engine.prefill = \"chunked:512\"",
-            "engine.prefill: \"chunked:512\": not supported in this version: expected \"separate\"",
-        ),
         ("engine.tensor_parallel = 0", "engine.tensor_parallel: 0: expected a whole number from 1 to 128"),
         (
             "planner.objective = \"goodput\"\nplanner.pause = false",

@@ -182,6 +182,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         "engine.link_intercept=per-step",
         "engine.contention=false",
         "engine.cross_step_prefetch=true",
+        "engine.prefill=chunked:512",
         "engine.host_kv=64 GiB",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
@@ -194,6 +195,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         ("engine.host_kv", "64 GiB"),
         ("engine.link_intercept", "per-step"),
         ("engine.noise.copy_cv", "0.1"),
+        ("engine.prefill", "chunked:512"),
         ("engine.slots", "1"),
         ("engine.solver_time", "12 us"),
         ("link", "27047556547 B/s"),
@@ -215,7 +217,8 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
             "engine.slots=2",
             "trace.load=1",
             "engine.contention=true",
-            "engine.cross_step_prefetch=false"
+            "engine.cross_step_prefetch=false",
+            "engine.prefill=separate",
         ])
         .digest_input(),
         "defaults written out"
@@ -252,6 +255,8 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "engine.link_intercept=per-step",
         "engine.contention=false",
         "engine.cross_step_prefetch=true",
+        "engine.prefill=chunked:512",
+        "engine.prefill=chunked:inf",
         "planner.failure_budget=1",
         "planner.victim=random",
         "planner.as_coded=true",
