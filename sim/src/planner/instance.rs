@@ -32,6 +32,9 @@ pub struct InstanceFile {
     /// One common distance, or set of layers, for all.
     #[serde(default)]
     pub uniform: bool,
+    /// Whether the copies that bring layers back count, spread over the window.
+    #[serde(default)]
+    pub migration_cost: bool,
     /// What is chosen per request.
     #[serde(default)]
     pub placement_space: PlacementSpace,
@@ -83,7 +86,7 @@ pub struct RequestFile {
     pub slo_s: f64,
     /// Tokens made ahead of the promise.
     pub deposit: u64,
-    /// Layers on the GPU now; absent: changes are not counted for this request.
+    /// Layers on the GPU now; absent: neither changes nor restores are counted for this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_layers: Option<Vec<u32>>,
 }
@@ -175,6 +178,7 @@ impl TryFrom<&InstanceFile> for Instance {
             space: file.placement_space,
             model: StepModel::of(file.forecast, file.slots, file.copy_order),
             uniform: file.uniform,
+            migration_cost: file.migration_cost,
             staging_slots: file.staging_slots,
             node_cap: DEFAULT_NODE_CAP,
             requests,

@@ -2,7 +2,9 @@
 //!
 //! [`exhaust`] and [`descend`] know nothing of plans: they are handed what fits and what is better, and return layer
 //! sets. `search` uses them for the placement space `layers` under the pipeline forecast. (Under the prefix
-//! forecast the last layers are always best, and the ordinary search is exact.)
+//! forecast the last layers are always best, or, where restores count, those of the layers that are on the GPU with those
+//! of the layers that are not: searches of candidates are exact. Only one common set for requests that lie differently is
+//! no such candidate, and is searched here by either forecast.)
 //!
 //! **Rule.** If the choices of at most `floor(L/2)` layers per request are no more than the node cap, all are looked at.
 //! Otherwise a descent from two placements, the best by distance and the best by last layers (each by the simulated
@@ -14,15 +16,18 @@
 //! layers, which no simulated step beats and which is at least `max(compute, fewest copies)`; otherwise the plan says that it is
 //! not and how far away that bound is.
 //!
+//! **Where restores count** the objective takes the place of the step. Further starts: what is there now, and the best by
+//! distance and the best by prefix forecast over all layers, both with restores; the latter's objective is the bound.
+//!
 //! Worked: 4 layers may offload at most 2, so a request has 1 + 4 + 6 = 11 choices, two requests 121.
 
-use super::problem::{Problem, changed_layers, copied_blocks, freed_by, whole_ns};
-use super::search::{by_prefix, pipelined};
+use super::problem::{Problem, changed_layers, copied_blocks, freed_by, objective_ns, whole_ns};
+use super::search::{by_prefix, migration, pipelined};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, PipelineForecast, PlacementSpace, Plan};
+use super::step_model::Forecaster;
+use super::{Infeasible, Instance, NoPlan, PipelineForecast, PlacementSpace, Plan, PlanRequest, StepModel};
 use crate::ids::Layer;
 use crate::model::LayerSet;
-use crate::pipeline::CopyOrder;
 
 /// What is chosen from: for each of so many, any layers up to a number of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,13 +197,15 @@ impl<K: Ord, F: Fn(&[LayerSet]) -> bool, M: FnMut(&[LayerSet]) -> K> Descent<F, 
 /// Over the SLO budget or not, then the order of design §4.2, then the layers themselves.
 type Key = (bool, u64, u64, u64, Vec<u32>, Vec<LayerSet>);
 
-/// The best layers by the simulated step on `slots` slots, or the best found. `problem` has the shape of the last layers.
-pub(super) fn search(problem: &Problem<'_>, slots: u32, order: CopyOrder) -> Result<Plan, NoPlan> {
+/// The best layers by the model of the instance, or the best found. `problem` has the shape of the last layers.
+pub(super) fn search(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
     let instance = problem.instance;
-    let mut forecast = PipelineForecast::of(instance, slots, order);
-    if problem.need <= 0 {
-        return pipelined::resident(problem, &mut forecast);
+    if let (false, true, StepModel::Pipeline { slots, order }) =
+        (instance.counts_restores(), problem.need <= 0, instance.model)
+    {
+        return pipelined::resident(problem, &mut PipelineForecast::of(instance, slots, order));
     }
+    let mut forecaster = Forecaster::of(instance);
     let choices = Choices {
         sets: if instance.uniform { 1 } else { problem.requests() },
         layers: instance.layers,
@@ -212,80 +219,149 @@ pub(super) fn search(problem: &Problem<'_>, slots: u32, order: CopyOrder) -> Res
     let fits = |sets: &[LayerSet]| freed(instance, &of_all(sets)) >= problem.need;
     let key = |sets: &[LayerSet]| {
         let sets = of_all(sets);
-        let step_ns = forecast.step_ns(&sets);
+        let step_ns = forecaster.step_ns(&sets);
+        let objective_ns = objective_ns(instance, step_ns, &sets);
         let (copied, changed) = (copied_blocks(instance, &sets), changed_layers(instance, &sets));
         let counts = sets.iter().map(|set| set.len()).collect();
-        (step_ns > problem.t_max_ns(), whole_ns(step_ns), copied, changed, counts, sets)
+        (step_ns > problem.t_max_ns(), whole_ns(objective_ns), copied, changed, counts, sets)
     };
     if choices.count() <= instance.node_cap {
         return match exhaust(choices, fits, key) {
             Some(found) if found.key.0 => Err(NoPlan::new(problem, Infeasible::Slo, found.nodes)),
             Some(found) => {
                 let sets = of_all(&found.sets);
-                let step_ns = forecast.step_ns(&sets);
+                let step_ns = forecaster.step_ns(&sets);
                 Ok(Plan::of(problem, &sets, step_ns, found.nodes))
             }
             None => Err(NoPlan::new(problem, Infeasible::Memory, 0)),
         };
     }
-    let starts = starts(instance, slots, order)?;
-    let placements = starts.plans.iter().map(|plan| {
-        let sets = plan.placements.iter().map(|placement| placement.offloaded);
-        sets.take(choices.sets).collect::<Vec<_>>()
-    });
+    let starts = if instance.counts_restores() { with_restores(problem)? } else { starts(instance)? };
+    let one_for_all = |mut sets: Vec<LayerSet>| {
+        sets.truncate(choices.sets);
+        sets
+    };
+    let placements: Vec<_> = starts.placements.into_iter().map(one_for_all).collect();
     let left = instance.node_cap.saturating_sub(starts.nodes);
-    let found = descend(choices, &placements.collect::<Vec<_>>(), fits, key, left)
+    let found = descend(choices, &placements, fits, key, left)
         .expect("Invariant: there are starts, or an error said why not");
     let (nodes, sets) = (starts.nodes + found.nodes, of_all(&found.sets));
-    conclude(problem, found.key, forecast.step_ns(&sets), starts.least_ns, nodes)
+    let least = Least { step_ns: starts.least_step_ns, objective_ns: starts.least_objective_ns };
+    conclude(problem, found.key, forecaster.step_ns(&sets), least, nodes)
+}
+
+/// What no placement is below, nanoseconds.
+#[derive(Clone, Copy)]
+struct Least {
+    step_ns: f64,
+    objective_ns: f64,
 }
 
 /// The plan of the descent, with what the least prefix forecast proves about it.
-fn conclude(
-    problem: &Problem<'_>,
-    key: Key,
-    step_ns: f64,
-    least_ns: f64,
-    nodes: u64,
-) -> Result<Plan, NoPlan> {
+fn conclude(problem: &Problem<'_>, key: Key, step_ns: f64, least: Least, nodes: u64) -> Result<Plan, NoPlan> {
     let (over, whole, .., sets) = key;
     if over {
         let mut none = NoPlan::new(problem, Infeasible::Slo, nodes);
-        none.node_cap_hit = least_ns <= problem.t_max_ns();
+        none.node_cap_hit = least.step_ns <= problem.t_max_ns();
         return Err(none);
     }
     let mut plan = Plan::of(problem, &sets, step_ns, nodes);
-    plan.optimal = whole <= whole_ns(least_ns);
-    plan.gap = if plan.optimal { 0.0 } else { ((step_ns - least_ns) / step_ns).max(0.0) };
+    let found_ns = objective_ns(problem.instance, step_ns, &sets);
+    plan.optimal = whole <= whole_ns(least.objective_ns);
+    plan.gap = if plan.optimal { 0.0 } else { ((found_ns - least.objective_ns) / found_ns).max(0.0) };
     Ok(plan)
 }
 
 /// Where a descent begins, and what it can reach at best.
 struct Starts {
-    plans: Vec<Plan>,
+    /// One set per request each; they fit.
+    placements: Vec<Vec<LayerSet>>,
     /// No step is shorter, nanoseconds.
-    least_ns: f64,
+    least_step_ns: f64,
+    /// No objective is lower, nanoseconds.
+    least_objective_ns: f64,
     nodes: u64,
 }
 
-/// The best distances by the simulated step, within the whole node cap, so that the answer is never worse; then with a
-/// quarter of what is left each, the best last layers and the least prefix forecast of any layers. The SLO budget is
-/// left out: the least step decides it.
-fn starts(instance: &Instance, slots: u32, order: CopyOrder) -> Result<Starts, NoPlan> {
+impl Starts {
+    fn add(&mut self, plan: &Plan) {
+        self.placements.push(plan.placements.iter().map(|placement| placement.offloaded).collect());
+    }
+}
+
+/// The best distances by the step, within the whole node cap, so that the answer is never worse; then with a quarter of
+/// what is left each, the best last layers and the least prefix forecast of any layers. The SLO budget is left out: the
+/// least step decides it. So are restores.
+fn starts(instance: &Instance) -> Result<Starts, NoPlan> {
     // a load is below 1 per request
-    let mut unbounded = Instance { failure_budget: instance.requests.len() as f64, ..instance.clone() };
+    let mut unbounded = Instance {
+        failure_budget: instance.requests.len() as f64,
+        migration_cost: false,
+        ..instance.clone()
+    };
     let shape = Shape::new(instance.layers, PlacementSpace::Distance);
-    let distances = pipelined::search(&Problem::new(&unbounded, &shape), slots, order)?;
+    let distances = by_step(&Problem::new(&unbounded, &shape))?;
     unbounded.node_cap = instance.node_cap.saturating_sub(distances.nodes) / 4;
     let shape = Shape::new(instance.layers, PlacementSpace::Layers);
     let problem = Problem::new(&unbounded, &shape);
     let prefix = by_prefix(&problem)?;
     let least_ns = prefix.forecast_s * 1e9 * (1.0 - prefix.gap) - pipelined::rounding_ns(&problem);
-    let mut starts = Starts { least_ns, nodes: distances.nodes + prefix.nodes, plans: vec![distances] };
+    let mut starts = Starts {
+        placements: Vec::new(),
+        least_step_ns: least_ns,
+        least_objective_ns: least_ns,
+        nodes: distances.nodes + prefix.nodes,
+    };
+    starts.add(&distances);
     // none where the cap is too small to look at one
-    if let Ok(tails) = pipelined::search(&problem, slots, order) {
+    if let Ok(tails) = by_step(&problem) {
         starts.nodes += tails.nodes;
-        starts.plans.push(tails);
+        starts.add(&tails);
+    }
+    Ok(starts)
+}
+
+/// The best candidates by the step alone.
+fn by_step(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
+    match problem.instance.model {
+        StepModel::Prefix => by_prefix(problem),
+        StepModel::Pipeline { slots, order } => pipelined::search(problem, slots, order),
+    }
+}
+
+/// The same where restores count: the best distances with them, what is there now, the best layers by the prefix forecast
+/// with them, which also bounds every objective; then [`starts`], without them, with a quarter of what is left.
+fn with_restores(problem: &Problem<'_>) -> Result<Starts, NoPlan> {
+    let instance = problem.instance;
+    let distance = Instance { space: PlacementSpace::Distance, ..instance.clone() };
+    let shape = Shape::new(instance.layers, PlacementSpace::Distance);
+    let distances = migration::search(&Problem::new(&distance, &shape));
+    let mut spent = distances.as_ref().map_or_else(|none| none.nodes, |plan| plan.nodes);
+    let left = |spent: u64| instance.node_cap.saturating_sub(spent) / 4;
+    let prefix = Instance { model: StepModel::Prefix, node_cap: left(spent), ..instance.clone() };
+    // one common set of layers has no list of candidates: its step alone is bounded, by `starts`
+    let by_prefix = (!instance.uniform).then(|| migration::search(&Problem::new(&prefix, problem.shape)));
+    spent += by_prefix
+        .as_ref()
+        .map_or(0, |found| found.as_ref().map_or_else(|none| none.nodes, |plan| plan.nodes));
+    let mut starts = starts(&Instance { node_cap: left(spent), ..instance.clone() })?;
+    starts.nodes += spent;
+    if let Ok(plan) = &distances {
+        starts.add(plan);
+    }
+    if let Some(Ok(plan)) = &by_prefix {
+        starts.add(plan);
+        let least_ns = plan.objective_s * 1e9 * (1.0 - plan.gap) - pipelined::rounding_ns(problem);
+        starts.least_objective_ns = starts.least_objective_ns.max(least_ns);
+    }
+    let away = |request: &PlanRequest| {
+        request.resident_layers.map_or(LayerSet::EMPTY, |now| LayerSet::all(instance.layers).difference(now))
+    };
+    let now: Vec<LayerSet> = instance.requests.iter().map(away).collect();
+    let common = !instance.uniform || now.iter().all(|set| *set == now[0]);
+    let allowed = now.iter().all(|set| set.len() <= instance.layers / 2);
+    if common && allowed && freed(instance, &now) >= problem.need {
+        starts.placements.push(now);
     }
     Ok(starts)
 }
@@ -297,8 +373,9 @@ fn freed(instance: &Instance, sets: &[LayerSet]) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Scratch, StepModel, brute_force, forecast, memory_used, samples, search};
+    use super::super::{Scratch, brute_force, forecast, memory_used, samples, search};
     use super::*;
+    use crate::pipeline::CopyOrder;
 
     #[test]
     fn choices_are_counted_as_they_are_listed() {

@@ -11,6 +11,7 @@
 //! layer 4 starts at 4 ms and ends at 5 ms. One slot: the second copy waits for the end of layer 3 at 3 ms, lands
 //! at 5 ms, and the step takes 6 ms. Two slots: 5 ms, as forecast.
 
+use super::problem::prefix_ns;
 use super::{Forecast, Instance};
 use crate::model::LayerSet;
 use crate::pipeline::{self, Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepWork};
@@ -116,6 +117,31 @@ impl PipelineForecast {
     /// [`Self::step`] in the nanoseconds that plans are compared by: exact, a step is far below 2^53 ps.
     pub(super) fn step_ns(&mut self, offloaded: &[LayerSet]) -> f64 {
         self.step(offloaded).as_picos() as f64 / 1e3
+    }
+}
+
+/// Steps of the batch of one instance by its model.
+pub(super) enum Forecaster<'a> {
+    Prefix(&'a Instance),
+    Pipeline(PipelineForecast),
+}
+
+impl<'a> Forecaster<'a> {
+    pub fn of(instance: &'a Instance) -> Self {
+        match instance.model {
+            StepModel::Prefix => Forecaster::Prefix(instance),
+            StepModel::Pipeline { slots, order } => {
+                Forecaster::Pipeline(PipelineForecast::of(instance, slots, order))
+            }
+        }
+    }
+
+    /// The step in which each request fetches these layers, nanoseconds.
+    pub fn step_ns(&mut self, offloaded: &[LayerSet]) -> f64 {
+        match self {
+            Forecaster::Prefix(instance) => prefix_ns(instance, offloaded),
+            Forecaster::Pipeline(forecast) => forecast.step_ns(offloaded),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The switches of planning and pausing (design §4), with their two named sets.
 //!
-//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (step time, no
-//! migration cost) has no field here; the scenario reader refuses the other values.
+//! Plain data: a scenario fills it in, a policy reads it.
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +99,8 @@ pub struct PlannerSwitches {
     pub forecast: Forecast,
     /// What it is after.
     pub objective: Objective,
+    /// Whether the copies that bring layers back enter the objective, spread over the window.
+    pub migration_cost: bool,
 }
 
 impl PlannerSwitches {
@@ -121,6 +122,7 @@ impl PlannerSwitches {
         placement_space: PlacementSpace::Distance,
         forecast: Forecast::Prefix,
         objective: Objective::StepTime,
+        migration_cost: false,
     };
 
     /// The physical semantics (default).

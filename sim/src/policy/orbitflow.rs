@@ -310,6 +310,7 @@ impl OrbitFlow {
             space: self.switches.placement_space,
             model: self.step_model(view),
             uniform: self.switches.uniform,
+            migration_cost: self.switches.migration_cost,
             staging_slots,
             node_cap: self.switches.node_cap,
             requests: requests()

@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
     key(Planner, "placement_space", choice(&["distance", "layers"], &[]), Preset, "chosen per request: a \"distance\", or any \"layers\""),
     key(Planner, "objective", choice(&["step-time", "goodput"], &[]), Preset, "shortest \"step-time\", or \"goodput\": victims are paused while it grows"),
     key(Planner, "forecast", choice(&["prefix", "pipeline"], &[]), Preset, "the planner's model of a step: \"prefix\", or the simulated \"pipeline\""),
-    key(Planner, "migration_cost", Kind::LaterSwitch, Comment("false"), "restores in the objective: not in this version"),
+    key(Planner, "migration_cost", Kind::Switch, Preset, "whether copies that bring layers back enter the objective, spread over the window"),
 ];
 
 const fn key(section: SectionName, name: &'static str, kind: Kind, shown: Shown, about: &'static str) -> Key {
@@ -163,14 +163,13 @@ mod tests {
         for key in KEYS {
             let values: Vec<String> = match key.kind {
                 Kind::Choice { later, .. } => later.iter().map(|word| word.replace('N', "512")).collect(),
-                Kind::LaterSwitch => vec!["true".to_owned()],
                 _ => continue,
             };
             refused += values.len();
             values.iter().for_each(|value| refuse(format!("{}={value}", dotted(key))));
         }
-        // chunked; migration cost
-        assert_eq!(refused, 1 + 1);
+        // chunked
+        assert_eq!(refused, 1);
     }
 
     #[test]

@@ -101,8 +101,6 @@ pub enum Kind {
         /// What it knows of and refuses; a final `N` stands for a number.
         later: &'static [&'static str],
     },
-    /// `true` or `false`, of which this version can only do `false`.
-    LaterSwitch,
     /// A table of its own, whose keys stand in this table too.
     Section(SectionName),
     /// The list of policies.

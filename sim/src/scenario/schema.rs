@@ -54,7 +54,6 @@ fn property(key: &Key) -> Value {
         ] }),
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Choice { now, .. } => json!({ "enum": now }),
-        Kind::LaterSwitch => json!({ "const": false }),
         Kind::Section(name) => section(name),
         Kind::Policies => policies(),
     };

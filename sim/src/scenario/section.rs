@@ -125,12 +125,8 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub fn switch(&self, name: &str) -> Result<Option<bool>, ScenarioError> {
-        let later = self.key(name).kind == Kind::LaterSwitch;
         match self.node(name).map(|node| &node.value) {
             None => Ok(None),
-            Some(Value::Switch(true)) if later => {
-                Err(self.bad(name, "not supported in this version: expected false", None))
-            }
             Some(Value::Switch(on)) => Ok(Some(*on)),
             Some(_) => Err(self.bad(name, "expected true or false", Some("without quotes"))),
         }
