@@ -165,6 +165,10 @@ impl TryFrom<&InstanceFile> for Instance {
             }
             requests.push(request.checked(&format!("requests[{index}]"), file)?);
         }
+        if file.migration_cost && requests.iter().all(|request| request.resident_layers.is_none()) {
+            let expected = "`resident_layers` of some request: what comes back is counted against them";
+            return Err(bad("migration_cost", "true".to_owned(), expected.to_owned()));
+        }
         Ok(Instance {
             layers: file.layers,
             layer_compute_s: file.layer_s(),

@@ -110,6 +110,7 @@ pub fn draw(seed: u64) -> Scenario {
         planner.node_cap = 2_000;
     }
     server.switches.cross_step_prefetch = random.random_bool(0.3);
+    planner.migration_cost = random.random_bool(0.3);
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }
