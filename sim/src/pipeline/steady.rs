@@ -10,9 +10,10 @@
 //! of a copy. From then on layer 2 starts when they are over, layers 2 to 4 end at 7 ms, the next copy begins when layer 2 has
 //! ended, at 5 ms, and is again 4 ms short at the end: the second step takes 7 ms and leaves what it found, period 1.
 //!
-//! Nearly every batch settles at once. One may come again only after two steps (9 layers of 2 ms, two slots, 3 ms of tail; layers 4
-//! and 8 in 1 ms each, 6 in 6, 1, 5 and 9 in 7: 27 and 25 ms in turn), for a copy across the boundary changes who
-//! goes first. After [`MOST_STEPS`] the last one is answered, without a period. Writes to the host are left out, as in `orbitflow step`.
+//! Nearly every batch settles at once. One may come again only after two steps (9 layers of 2 ms, two slots, 3 ms of
+//! tail; layers 4 and 8 in 1 ms each, 6 in 6, 1, 5 and 9 in 7: 27 and 25 ms in turn), for a copy across the boundary
+//! changes who goes first. After [`MOST_STEPS`] the last one is answered, without a period. Writes to the host are left
+//! out, as in `orbitflow step`.
 
 use super::cross_step::{CrossStep, HeadStart, NextCopy, Onward, cross_step};
 use super::{StepTiming, StepWork};

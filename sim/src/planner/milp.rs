@@ -1,8 +1,8 @@
 //! The reference: the planning problem as a mixed-integer program, solved by good_lp's microlp.
 //!
-//! One binary per (request, candidate) (where restores count, per alternative: [`alternatives`]), the step time `t` in units of the compute time of a step, one row per layer
-//! at which something can be copied (the others never bind), one for memory, one for the SLO budget. Ties are
-//! resolved by solving again with the level before held fixed.
+//! One binary per (request, candidate) (where restores count, per alternative: [`alternatives`]), the step time `t` in
+//! units of the compute time of a step, one row per layer at which something can be copied (the others never bind), one
+//! for memory, one for the SLO budget. Ties are resolved by solving again with the level before held fixed.
 //!
 //! The solver works in `f64` with tolerances near 1e-8, so a placement it returns is measured again by the planner's
 //! own forecast, and a tie level whose answer breaks an earlier level by that measure is dropped. Slow (facts in

@@ -4,15 +4,20 @@
 //! engine uses, and `milp`, the reference in good_lp; `brute_force` is the slow twin of both for small instances.
 //! Knows nothing about engines, policies or time passing.
 //!
-//! Two switches say what is chosen ([`PlacementSpace`]: a candidate distance, or any layers) and by which model of a
-//! step ([`StepModel`]: the prefix forecast, or the simulated step). All four problems share memory, SLO budget and ties;
-//! only any layers under the simulated step are not solved exactly once they are many ([`layers`]).
+//! Two switches of design §4.2 say what is chosen ([`PlacementSpace`]: a candidate distance, or any layers) and by which
+//! model of a step ([`StepModel`]: the prefix forecast, or the simulated step). All four problems share memory, SLO
+//! budget and ties; only any layers under the simulated step are not solved exactly once they are many ([`layers`]).
 //!
 //! The problem: `min t` over one candidate distance per request, where
 //! `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail (+ intercept if anything is copied)` is the published
 //! planner's forecast (design §3.4), subject to memory, `Σ_r (L − n_r)(b_r + g_r) + staging ≤ capacity`, and to the
 //! SLO budget, which is `t ≤ t_max` ([`t_max`]). Ties, in this order: forecasts equal in whole nanoseconds, fewer
 //! copied blocks, fewer changed layers, the lexicographically smallest vector of offload counts.
+//!
+//! With `migration_cost` the objective is `t + R/W`, `R = Σ_r restored_r · (latency + b_r·block_copy_s)` over the layers
+//! that come back to the GPU (`resident_layers` says which are there); `t ≤ t_max` and memory are as they were, and the
+//! first tie is objectives equal in whole nanoseconds. [`search()`] is exact but for any layers by the simulated step,
+//! and for one common set of any layers.
 //!
 //! [`widest_window`] and [`placement_capacity`] build instances from contexts and a pool; [`solver_time()`] is
 //! the modelled time of one [`search()`].

@@ -1,6 +1,9 @@
 //! The switches of planning and pausing (design §4), with their two named sets.
 //!
-//! Plain data: a scenario fills it in, a policy reads it.
+//! Plain data: a scenario fills it in, a policy reads it. Where each has its rule, its source, and a worked number that is a
+//! test: `failure_budget` [`t_max`](super::t_max()); `placement_space` [`layers`](super::layers); `forecast`
+//! [`StepModel`](super::StepModel) and its module; `objective` [`goodput`](super::goodput()); `uniform`, `migration_cost` and
+//! `max_pause` the head of the OrbitFlow policy; `victim` that of the policies' `victim`.
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,8 @@
 //!
 //! Equals go to the **last admitted**, for every rule; where all have one SLO both SLO rules are last admitted first
 //! (the released code breaks these ties by length). Worked: contexts 500, 700, 700 and 300 in admission order with
-//! SLOs of 50, 70, 50 and 70 ms: longest the 3rd, shortest the 4th, tightest the 3rd, loosest the 4th.
+//! SLOs of 50, 70, 50 and 70 ms: longest the 3rd, shortest the 4th, tightest the 3rd, loosest the 4th
+//! (`a_victim_is_what_its_rule_names_and_equals_go_to_the_last_admitted` in `tests/it/methods.rs`).
 //!
 //! Knows nothing about why a batch is infeasible, nor how long anyone has been paused.
 

@@ -16,27 +16,27 @@
 //!   few rows that bound the whole batch best are kept, each with its best `μ`. This bound weighs stalls against
 //!   restores, which the first one cannot.
 //!
-//! Worked (4 layers of 1 ms, any of them, 3 ms per copy, room for 3, layer 2 away now): staying takes `4 + (3 − 1)` = 6 ms.
-//! Layer 4 instead is copied behind the 3 ms of the layers before it, so a step takes 4 ms, and layer 2 comes back, `R` = 3 ms. Over a
-//! window of 32 steps that is `4 + 3/32` = 4.094 ms: it moves. Over one step it is 7 ms: it stays.
+//! Worked (4 layers of 1 ms, any of them, 3 ms per copy, room for 3, layer 2 away now): staying takes `4 + (3 − 1)` = 6
+//! ms. Layer 4 instead is copied behind the 3 ms of the layers before it, so a step takes 4 ms, and layer 2 comes back,
+//! `R` = 3 ms. Over a window of 32 steps that is `4 + 3/32` = 4.094 ms: it moves. Over one step it is 7 ms: it stays
+//! (`a_layer_comes_back_where_the_window_is_long_enough`).
+
+mod prices;
 
 use std::ops::ControlFlow;
 
+use self::prices::Prices;
 use super::super::alternatives::{Alternative, alternatives};
 use super::super::problem::{Problem, changed_layers, copied_blocks, freed_by, objective_ns, whole_ns};
 use super::super::step_model::Forecaster;
 use super::super::{Infeasible, Instance, NoPlan, Plan, StepModel};
 use super::order::{Order, SLACK, Symmetry};
 use super::pipelined::rounding_ns;
-use super::surrogate::best_price;
 use super::{by_prefix, start};
-use crate::ids::Layer;
 use crate::model::LayerSet;
 
 /// Sweeps of single moves over the batch at most.
 const MOST_SWEEPS: usize = 8;
-/// Rows of the step time whose prices are kept.
-const MOST_PRICED: usize = 4;
 
 /// The order of design §4.2, and the sets themselves, which only the space `layers` needs.
 pub(in crate::planner) type Key = (u64, u64, u64, Vec<u32>, Vec<LayerSet>);
@@ -422,261 +422,5 @@ fn alone(forecaster: &mut Forecaster<'_>, order: &Order, alternatives: &[&[Alter
     alone
 }
 
-/// One row of the step time and memory, at prices: what each alternative costs, and what all have together at least.
-struct Prices {
-    /// By position and place.
-    costs: Vec<Vec<f64>>,
-    /// Least cost of the requests from a depth on.
-    rest: Vec<f64>,
-    /// `base − hidden_j + μ·need`.
-    constant: f64,
-    /// The largest amount in the sums, for rounding.
-    largest: f64,
-}
-
-impl Prices {
-    /// The rows whose bound on the whole batch is highest, the highest first.
-    fn strongest(
-        problem: &Problem<'_>,
-        order: &Order,
-        alternatives: &[&[Alternative]],
-        restore_ns: &[Vec<f64>],
-    ) -> Vec<Self> {
-        let per_block = order.copy_ns.iter().zip(&order.blocks).map(|(copy, blocks)| copy / *blocks as f64);
-        let most = if problem.need > 0 { 8.0 * per_block.fold(0.0, f64::max) } else { 0.0 };
-        let row_of = |layer: Option<Layer>| {
-            let at = |freed| Prices::at(problem, order, alternatives, restore_ns, layer, freed);
-            let freed = if most > 0.0 { best_price(most, |freed| at(freed).bound(0.0, 0)) } else { 0.0 };
-            at(freed)
-        };
-        let rows = problem.shape.rows.iter().copied().map(Some);
-        let mut all: Vec<Prices> = rows.chain([None]).map(row_of).collect();
-        all.sort_by(|a, b| b.bound(0.0, 0).total_cmp(&a.bound(0.0, 0)));
-        all.truncate(MOST_PRICED);
-        all
-    }
-
-    /// With the row of `layer`, or of computing alone, and `freed` per layer-block freed.
-    fn at(
-        problem: &Problem<'_>,
-        order: &Order,
-        alternatives: &[&[Alternative]],
-        restore_ns: &[Vec<f64>],
-        layer: Option<Layer>,
-        freed: f64,
-    ) -> Self {
-        let cost = |position: usize, place: usize| {
-            let one: &Alternative = &alternatives[position][place];
-            let copied = layer.map_or(0.0, |layer| one.copied_by(layer));
-            order.copy_ns[position] * copied + restore_ns[position][place] - freed * one.freed as f64
-        };
-        let costs: Vec<Vec<f64>> = (0..alternatives.len())
-            .map(|position| (0..alternatives[position].len()).map(|place| cost(position, place)).collect())
-            .collect();
-        let mut rest = vec![0.0; costs.len() + 1];
-        for (position, costs) in costs.iter().enumerate().rev() {
-            rest[position] = rest[position + 1] + costs.iter().copied().fold(f64::INFINITY, f64::min);
-        }
-        let hidden = layer.map_or(0.0, |layer| problem.hidden_ns(layer));
-        let needed = freed * problem.need as f64;
-        let base = problem.base_ns(true);
-        Prices {
-            costs,
-            constant: base - hidden + needed,
-            largest: base + hidden + needed - rest[0].min(0.0),
-            rest,
-        }
-    }
-
-    /// No placement that spent so much on its first `depth` requests has a lower objective.
-    fn bound(&self, spent: f64, depth: usize) -> f64 {
-        self.constant + spent + self.rest[depth] - 4.0 * SLACK * self.largest
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::super::super::{PlacementSpace, Scratch, brute_force, samples, search};
-    use super::*;
-    use crate::pipeline::CopyOrder;
-
-    fn models() -> [StepModel; 3] {
-        let order = CopyOrder::ReadyFirst;
-        let in_order = StepModel::Pipeline { slots: 2, order: CopyOrder::InOrder };
-        [StepModel::Prefix, StepModel::Pipeline { slots: 1, order }, in_order]
-    }
-
-    /// A small instance whose restores count; most requests have any layers away, some the layout of a distance.
-    fn drawn(requests: usize, layers: u32, seed: u64) -> Instance {
-        let sample = if seed % 4 == 0 { samples::hard } else { samples::small };
-        let mut instance = Instance { migration_cost: true, ..sample(requests, layers, seed) };
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // a short window makes restores dear
-        instance.window = [1, 4, 32][seed as usize % 3];
-        for request in &mut instance.requests {
-            if random.random_range(0..3) > 0 && request.resident_layers.is_some() {
-                let here = |layer: &Layer| layer.0 > 0 && random.random_range(0..3) > 0;
-                request.resident_layers = Some(Layer::all(layers).filter(here).collect());
-            }
-        }
-        if seed % 3 == 0 {
-            instance.failure_budget = requests as f64;
-        }
-        instance
-    }
-
-    /// What two answers must agree on: everything but how they were found.
-    fn answer(result: Result<Plan, NoPlan>) -> Result<Plan, NoPlan> {
-        match result {
-            Ok(plan) => Ok(Plan { nodes: 0, ..plan }),
-            Err(none) => Err(NoPlan { nodes: 0, ..none }),
-        }
-    }
-
-    #[test]
-    fn with_restores_the_search_is_brute_force_to_the_last_tie() {
-        let mut scratch = Scratch::default();
-        let (mut plans, mut moved, mut stayed) = (0, 0, 0);
-        for (requests, layers, seeds) in [(1, 1, 10), (1, 12, 40), (2, 8, 120), (3, 6, 120), (4, 5, 60)] {
-            for seed in 0..seeds {
-                let instance = drawn(requests, layers, seed);
-                for model in models() {
-                    let instance = Instance { model, ..instance.clone() };
-                    let brute = answer(brute_force::solve(&instance));
-                    assert_eq!(answer(search(&instance, &mut scratch)), brute, "{instance:#?}");
-                    let Ok(plan) = brute else { continue };
-                    plans += 1;
-                    moved += u32::from(plan.restore_s > 0.0);
-                    let without = Instance { migration_cost: false, ..instance };
-                    let without = search(&without, &mut scratch).expect("what fits, fits");
-                    stayed += u32::from(plan.restore_s < without.restore_s);
-                    // one pays for stalls what the other pays for restores
-                    assert!(whole_ns(plan.forecast_s * 1e9) >= whole_ns(without.forecast_s * 1e9));
-                }
-            }
-        }
-        assert!(plans > 300 && moved > 100 && stayed > 100, "{plans} plans, {moved} moved, {stayed} stayed");
-    }
-
-    /// The objective and the ties that the design has; among sets that are equal in all of them any is right.
-    fn ranked(result: Result<Plan, NoPlan>) -> Result<(u64, u64, u64, Vec<u32>), Infeasible> {
-        let counts = |plan: &Plan| plan.placements.iter().map(|one| one.offloaded.len()).collect();
-        result
-            .map(|plan| {
-                (whole_ns(plan.objective_s * 1e9), plan.copied_blocks, plan.changed_layers, counts(&plan))
-            })
-            .map_err(|none| none.reason)
-    }
-
-    #[test]
-    fn any_layers_with_restores_are_brute_force_over_all_sets() {
-        let mut scratch = Scratch::default();
-        let mut plans = 0;
-        for (requests, layers, seeds) in [(1, 8, 40), (2, 5, 60), (3, 4, 40), (2, 6, 12)] {
-            for seed in 0..seeds {
-                for model in models() {
-                    let drawn = drawn(requests, layers, seed);
-                    let instance = Instance { model, space: PlacementSpace::Layers, ..drawn };
-                    let found = search(&instance, &mut scratch);
-                    let brute = brute_force::solve_any_layers(&instance);
-                    plans += u32::from(found.is_ok());
-                    assert_eq!(ranked(found.clone()), ranked(brute), "{instance:#?}");
-                    if model == StepModel::Prefix && !instance.uniform {
-                        assert_eq!(answer(found), answer(brute_force::solve(&instance)));
-                    }
-                }
-            }
-        }
-        assert!(plans > 150, "{plans}");
-    }
-
-    #[test]
-    fn without_known_layouts_restores_change_nothing() {
-        let mut scratch = Scratch::default();
-        for seed in 0..20 {
-            let mut with = Instance { migration_cost: true, ..samples::hard(4, 32, seed) };
-            with.requests.iter_mut().for_each(|request| request.resident_layers = None);
-            let without = Instance { migration_cost: false, ..with.clone() };
-            assert_eq!(search(&with, &mut scratch), search(&without, &mut scratch));
-        }
-    }
-
-    #[test]
-    fn a_longer_window_restores_no_less_and_steps_no_longer() {
-        let mut scratch = Scratch::default();
-        let mut restores = 0;
-        for seed in 0..30 {
-            let at = |window| {
-                let instance = Instance { migration_cost: true, window, ..samples::pressured(seed) };
-                let mut instance = Instance { failure_budget: 4.0, ..instance };
-                for (place, request) in instance.requests.iter_mut().enumerate() {
-                    let away = Layer::all(32).filter(|layer| (layer.0 as usize + place) % 2 > 0);
-                    request.resident_layers = Some(away.collect());
-                }
-                instance
-            };
-            let mut plan = |window| search(&at(window), &mut scratch).expect("any step is allowed");
-            let [short, long, longest] = [1, 32, 1_000_000].map(&mut plan);
-            for (one, other) in [(&short, &long), (&long, &longest)] {
-                assert!(one.optimal && other.optimal);
-                assert!(one.restore_s <= other.restore_s + 1e-12);
-                assert!(one.forecast_s + 1e-9 >= other.forecast_s);
-            }
-            restores += u32::from(short.restore_s < longest.restore_s);
-        }
-        assert!(restores > 10, "{restores}");
-    }
-
-    #[test]
-    fn a_layer_comes_back_where_the_window_is_long_enough() {
-        let mut instance = samples::small(1, 4, 0);
-        instance = Instance {
-            layer_compute_s: 1e-3,
-            block_copy_s: 3e-4,
-            copy_latency_s: 0.0,
-            intercept_s: 0.0,
-            tail_s: 0.0,
-            capacity: 30,
-            failure_budget: 1.0,
-            staging_slots: 0,
-            uniform: false,
-            migration_cost: true,
-            space: PlacementSpace::Layers,
-            ..instance
-        };
-        instance.requests[0].blocks = 10;
-        instance.requests[0].growth_blocks = 0;
-        instance.requests[0].resident_layers = Some([1, 3, 4].map(Layer).into_iter().collect());
-        let plan = |window| {
-            let plan = search(&Instance { window, ..instance.clone() }, &mut Scratch::default()).unwrap();
-            let microseconds = |seconds: f64| (seconds * 1e6).round() as u64;
-            let layers: Vec<u32> = plan.placements[0].offloaded.iter().map(|layer| layer.0).collect();
-            let times = [plan.forecast_s, plan.restore_s, plan.objective_s].map(microseconds);
-            (layers, times)
-        };
-        assert_eq!(plan(32), (vec![4], [4_000, 3_000, 4_094]));
-        assert_eq!(plan(1), (vec![2], [6_000, 0, 6_000]));
-    }
-
-    #[test]
-    fn a_capped_search_says_so_and_its_gap_holds_the_best() {
-        let mut capped = 0;
-        for seed in 0..20 {
-            let whole = Instance { migration_cost: true, ..samples::hard(6, 32, seed) };
-            let short = Instance { node_cap: 400, ..whole.clone() };
-            let mut scratch = Scratch::default();
-            if let (Ok(plan), Ok(best)) = (search(&short, &mut scratch), search(&whole, &mut scratch))
-                && !plan.optimal
-                && best.optimal
-            {
-                capped += 1;
-                assert!(plan.memory_used <= whole.capacity && (0.0..1.0).contains(&plan.gap));
-                assert!(best.objective_s >= plan.objective_s * (1.0 - plan.gap) - 1e-9);
-            }
-        }
-        assert!(capped > 0);
-    }
-}
+mod tests;

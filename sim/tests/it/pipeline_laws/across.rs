@@ -153,7 +153,6 @@ impl<'a> Twin<'a> {
             .collect();
         let mut ahead = vec![false; step.members.len()];
         loop {
-            let over = |now| computed == self.run.layers && now >= start + seen.end + step.tail;
             if self.land(Some(&mut seen), start) {
                 continue;
             }
@@ -166,7 +165,7 @@ impl<'a> Twin<'a> {
                 self.landed.retain(|(_, landed)| landed.0 != computed);
                 continue;
             }
-            if over(self.now) {
+            if computed == self.run.layers && self.now >= start + seen.end + step.tail {
                 return seen;
             }
             let next = Layer(computed + 1);
