@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::split::Split;
 use super::{Format, OrInput, json_input};
 use crate::ids::Layer;
-use crate::model::{Distance, Placement};
+use crate::model::{Distance, LayerSet, Placement};
 use crate::pipeline::CopyOrder;
 use crate::planner::instance::InstanceFile;
 use crate::planner::milp::{self, Model, Ties};
 use crate::planner::{
-    Forecast, Infeasible, Instance, NoPlan, PlacementSpace, Plan, Scratch, StepModel, binding_layer,
-    forecast, search,
+    Forecast, Infeasible, Instance, NoPlan, PlacementSpace, Plan, PlanRequest, Scratch, StepModel,
+    binding_layer, forecast, search,
 };
 
 /// One placement decision: distances (or layers), forecast, every constraint's use, the gap.
@@ -58,10 +58,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::try_from(&file)
         .map_err(|bad| anyhow::anyhow!("{}: {bad}", json_input::name(&args.instance)))
         .or_input()?;
-    if args.solver == Solver::Milp && instance.model != StepModel::Prefix {
-        anyhow::bail!(super::InputError(anyhow::Error::new(milp::MilpError::NotLinear)));
-    }
-    let model = (instance.model == StepModel::Prefix).then(|| Model::new(&instance));
+    let model = match Model::new(&instance) {
+        Ok(model) => Some(model),
+        Err(error) if args.solver == Solver::Milp => {
+            anyhow::bail!(super::InputError(anyhow::Error::new(error)))
+        }
+        Err(_) => None,
+    };
     let answer = match args.solver {
         Solver::Search => search(&instance, &mut Scratch::default()),
         Solver::Milp => milp::solve(&instance, Ties::Resolved)?,
@@ -103,6 +106,9 @@ struct Report {
     /// The prefix forecast of the same placement, where the forecast is the pipeline's.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix_forecast_s: Option<f64>,
+    /// What the restores cost; absent: they do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migration: Option<Migration>,
     /// What was chosen per request; absent: a distance.
     #[serde(skip_serializing_if = "is_default")]
     placement_space: PlacementSpace,
@@ -121,6 +127,17 @@ struct PlacementRow {
     /// `null`: resident, or no distance has these layers.
     distance: Option<u32>,
     offloaded_layers: Vec<u32>,
+    /// Layers that are copied back; absent: restores do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restored_layers: Option<Vec<u32>>,
+}
+
+/// `migration_cost`: `objective_s = forecast_s + restore_s / window`. `null` without a plan.
+#[derive(Serialize)]
+struct Migration {
+    objective_s: Option<f64>,
+    restore_s: Option<f64>,
+    window: u64,
 }
 
 #[derive(Serialize)]
@@ -142,7 +159,7 @@ struct SolverReport {
     gap: Option<f64>,
     /// `null`: the solver does not say.
     nodes: Option<u64>,
-    /// Of the mixed-integer program; `null`: the pipeline forecast is none.
+    /// Of the mixed-integer program; `null`: the problem is none.
     variables: Option<usize>,
     constraints: Option<usize>,
 }
@@ -159,7 +176,7 @@ impl Report {
         let nodes = plan.map_or_else(|| none.map(|none| none.nodes), |plan| Some(plan.nodes));
         let placements = plan.map_or_else(Vec::new, |plan| {
             let requests = instance.requests.iter().zip(&plan.placements);
-            requests.map(|(asked, &at)| PlacementRow::new(&asked.id, at, instance.layers)).collect()
+            requests.map(|(asked, &at)| PlacementRow::new(instance, asked, at)).collect()
         });
         Report {
             feasible: plan.is_some(),
@@ -167,6 +184,11 @@ impl Report {
             forecast_s: plan.map(|plan| plan.forecast_s),
             forecast: forecast_of(instance),
             prefix_forecast_s: plan.and_then(|plan| prefix_beside(instance, plan)),
+            migration: instance.migration_cost.then(|| Migration {
+                objective_s: plan.map(|plan| plan.objective_s),
+                restore_s: plan.map(|plan| plan.restore_s),
+                window: instance.window,
+            }),
             placement_space: instance.space,
             t_max_s: plan.map_or_else(|| none.and_then(|none| none.t_max_s), |plan| plan.t_max_s),
             placements,
@@ -233,6 +255,14 @@ impl Report {
                 (None, _) => "computing decides it, every copy is hidden".to_owned(),
             };
             writeln!(out, "{:<12}{:>22}  {binding}", "step time", milliseconds(plan.forecast_s))?;
+            if self.migration.is_some() {
+                let sum = format!(
+                    "the step, and {} of copies that bring layers back over {} steps",
+                    milliseconds(plan.restore_s),
+                    instance.window
+                );
+                writeln!(out, "{:<12}{:>22}  {sum}", "objective", milliseconds(plan.objective_s))?;
+            }
         }
         let solver = &self.solver;
         let proof = match (solver.optimal, solver.gap) {
@@ -266,11 +296,12 @@ impl Report {
         writeln!(out, "{:<width$}  {:>8}  {:>8}  offloaded layers", "request", "blocks", "distance")?;
         for (row, request) in self.placements.iter().zip(&instance.requests) {
             let line = format!(
-                "{:<width$}  {:>8}  {:>8}  {}",
+                "{:<width$}  {:>8}  {:>8}  {}{}",
                 row.request,
                 request.blocks,
                 row.distance(),
-                row.layers()
+                row.layers(),
+                row.restored()
             );
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -279,14 +310,18 @@ impl Report {
 }
 
 impl PlacementRow {
-    fn new(request: &str, placement: Placement, layers: u32) -> Self {
+    fn new(instance: &Instance, request: &PlanRequest, placement: Placement) -> Self {
+        let numbers = |layers: LayerSet| layers.iter().map(|layer| layer.0).collect();
+        let resident = LayerSet::all(instance.layers).difference(placement.offloaded);
+        let restored = request.resident_layers.map_or(LayerSet::EMPTY, |now| resident.difference(now));
         PlacementRow {
-            request: request.to_owned(),
-            distance: match placement.distance(layers) {
+            request: request.id.clone(),
+            distance: match placement.distance(instance.layers) {
                 Some(Distance::At(distance)) => Some(distance),
                 Some(Distance::Resident) | None => None,
             },
-            offloaded_layers: placement.offloaded.iter().map(|layer| layer.0).collect(),
+            offloaded_layers: numbers(placement.offloaded),
+            restored_layers: instance.migration_cost.then(|| numbers(restored)),
         }
     }
 
@@ -299,8 +334,20 @@ impl PlacementRow {
     }
 
     fn layers(&self) -> String {
-        self.offloaded_layers.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+        spaced(&self.offloaded_layers)
     }
+
+    /// Where restores count and there is one, which layers come back.
+    fn restored(&self) -> String {
+        match &self.restored_layers {
+            Some(layers) if !layers.is_empty() => format!("; restored {}", spaced(layers)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn spaced(layers: &[u32]) -> String {
+    layers.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -334,6 +381,9 @@ fn simulated(instance: &Instance, plan: &Plan, slots: u32, order: CopyOrder) -> 
 fn unproven(instance: &Instance) -> &'static str {
     match (instance.space, instance.model) {
         (PlacementSpace::Layers, StepModel::Pipeline { .. }) => "best found by local search",
+        (PlacementSpace::Layers, _) if instance.migration_cost && instance.uniform => {
+            "best found by local search"
+        }
         _ => "node cap hit",
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::split::Split;
 use super::{Format, OrInput};
-use crate::pipeline::{StepAnswer, StepInstance};
+use crate::pipeline::{StepAnswer, StepInstance, StepNeighbours};
 
 /// Columns of the time axis of the table.
 const AXIS: usize = 60;
@@ -18,10 +18,14 @@ const AXIS: usize = 60;
 ///
 /// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
 /// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
-/// ("ready-first" or "in-order"), `contention {copy, compute}` (1 and 1: how many times as long a copy takes while a
-/// layer computes, and a layer while a copy runs), `prefill_s` (0: compute of prompt tokens beside the decodes, an even
+/// ("ready-first" or "in-order"), `cross_step_prefetch` (false), `contention {copy, compute}` (1 and 1: how many times as
+/// long a copy takes while a layer computes, and a layer while a copy runs), `prefill_s` (0: compute of prompt tokens beside the decodes, an even
 /// share in every layer), `tensor_parallel` (1), `shared_link` (false) and `all_reduce_s` (0, per layer): with several GPUs
 /// `layer_compute_s` and `link` are those of one of them.
+///
+/// With `cross_step_prefetch` the step is one among steps like it: the same step is repeated until it begins as an earlier
+/// one did, and that one is shown, with the copies that the step before began for it and those that it begins for the
+/// next.
 ///
 /// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
 /// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
@@ -87,8 +91,13 @@ fn write_csv(answer: &StepAnswer, out: impl Write) -> anyhow::Result<()> {
     for layer in &answer.layers {
         csv.serialize(("layer", "", layer.layer, layer.start_s, layer.end_s, layer.stall_s))?;
     }
-    for copy in &answer.copies {
-        csv.serialize(("copy", &copy.request, copy.layer, copy.start_s, copy.end_s, ""))?;
+    let copies = answer.copies.iter().map(|copy| ("copy", copy));
+    let across = answer.cross_step.iter().flat_map(|across| {
+        let carried = across.carried.iter().map(|copy| ("carried", copy));
+        carried.chain(across.ahead.iter().map(|copy| ("ahead", copy)))
+    });
+    for (kind, copy) in copies.chain(across) {
+        csv.serialize((kind, &copy.request, copy.layer, copy.start_s, copy.end_s, ""))?;
     }
     csv.flush()?;
     Ok(())
@@ -125,6 +134,9 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
         let (id, blocks) = (&request.id, request.blocks);
         lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
     }
+    if let Some(across) = &answer.cross_step {
+        lines.extend(neighbours(across, &show));
+    }
     lines.push(String::new());
     let axis = format!("0{:>width$}", show(answer.step_s), width = AXIS - 1);
     lines.push(format!("layer {:>9} {:>9} {:>9}  |{axis}|", "start", "end", "stall"));
@@ -134,13 +146,44 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
         let [start, end, stall] = times;
         lines.push(format!("{:>5} {start:>9} {end:>9} {stall:>9}  |{bar}|", layer.layer));
     }
-    lines.push(format!("times in {}; - copies of the layer, # its compute", unit.name));
+    let across = if answer.cross_step.is_some() { ", < carried in, > ahead for the next step" } else { "" };
+    lines.push(format!("times in {}; - copies of the layer{across}, # its compute", unit.name));
     lines.join("\n") + "\n"
+}
+
+/// Among which steps this one is, and what crosses its ends.
+fn neighbours(across: &StepNeighbours, show: impl Fn(f64) -> String) -> Vec<String> {
+    let before = across.steps_before;
+    let among = match (across.period, across.mean_step_s) {
+        (Some(1), _) => format!("cross-step prefetch: after {before} steps like it every step is this one"),
+        (Some(period), Some(mean)) => format!(
+            "cross-step prefetch: after {before} steps like it; every {period} steps the same comes again, {} in the mean",
+            show(mean)
+        ),
+        _ => format!(
+            "cross-step prefetch: after {before} steps like it, among which none began as another did"
+        ),
+    };
+    let carried = across.carried.iter().map(|copy| {
+        let (request, layer, began) = (&copy.request, copy.layer, show(-copy.start_s));
+        let landed = if copy.end_s > 0.0 {
+            format!("landed {} into it", show(copy.end_s))
+        } else {
+            format!("landed {} before it", show(-copy.end_s))
+        };
+        format!("carried in: {request} layer {layer}, begun {began} before the step, {landed}")
+    });
+    let ahead = across.ahead.iter().map(|copy| {
+        let (start, end) = (show(copy.start_s), show(copy.end_s));
+        format!("ahead: {} layer {} of the next step, {start} to {end}", copy.request, copy.layer)
+    });
+    std::iter::once(among).chain(carried).chain(ahead).collect()
 }
 
 /// How long each copy of a request took: one time, or the shortest and the longest where contention makes them differ.
 fn each_copy(answer: &StepAnswer, request: &str, show: impl Fn(f64) -> String) -> String {
-    let own = answer.copies.iter().filter(|copy| copy.request == request);
+    let carried = answer.cross_step.iter().flat_map(|across| &across.carried);
+    let own = answer.copies.iter().chain(carried).filter(|copy| copy.request == request);
     let times = own.map(|copy| copy.end_s - copy.start_s);
     let (shortest, longest) =
         times.fold((f64::INFINITY, 0.0), |(low, high), time| (f64::min(low, time), f64::max(high, time)));
@@ -151,7 +194,8 @@ fn each_copy(answer: &StepAnswer, request: &str, show: impl Fn(f64) -> String) -
     }
 }
 
-/// What happens to one layer over the time of the step: `-` where a copy for it runs, `#` where it computes.
+/// What happens to one layer over the time of the step: `-` where a copy for it runs, `#` where it computes; `<` and `>`
+/// where a copy that the step before began, or one for the next step, does.
 fn bar(answer: &StepAnswer, layer: u32) -> String {
     let mut bar = [b' '; AXIS];
     let mut draw = |start_s: f64, end_s: f64, mark: u8| {
@@ -160,6 +204,14 @@ fn bar(answer: &StepAnswer, layer: u32) -> String {
         let last = column(end_s).clamp(first + 1, AXIS);
         bar[first..last].fill(mark);
     };
+    if let Some(across) = &answer.cross_step {
+        for copy in across.ahead.iter().filter(|copy| copy.layer == layer) {
+            draw(copy.start_s, copy.end_s, b'>');
+        }
+        for copy in across.carried.iter().filter(|copy| copy.layer == layer && copy.end_s > 0.0) {
+            draw(0.0, copy.end_s, b'<');
+        }
+    }
     for copy in answer.copies.iter().filter(|copy| copy.layer == layer) {
         draw(copy.start_s, copy.end_s, b'-');
     }

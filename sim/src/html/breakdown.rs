@@ -71,7 +71,8 @@ fn bar(busy: &Busy, longest: f64) -> String {
         if seconds > 0.0 && longest > 0.0 {
             let width = (seconds / longest * 1e5).round() / 1e3;
             let title = text(&format!("{name}: {}", with_share(seconds, total(busy))));
-            let _ = write!(spans, "<span class=\"{class}\" style=\"width:{width}%\" title=\"{title}\"></span>");
+            let _ =
+                write!(spans, "<span class=\"{class}\" style=\"width:{width}%\" title=\"{title}\"></span>");
         }
     }
     // The numbers stand in the same row.

@@ -145,7 +145,8 @@ impl Chart {
     /// The part of a policy: its line and its markers, in places.
     pub fn series(&mut self, shown: &Shown<'_>, line: &[Point], markers: &[Point]) {
         let style = &shown.style;
-        let _ = write!(self.body, "<g class=\"series\" data-p=\"{0}\" style=\"--c:var(--p{0})\">", shown.index);
+        let _ =
+            write!(self.body, "<g class=\"series\" data-p=\"{0}\" style=\"--c:var(--p{0})\">", shown.index);
         if line.len() > 1 {
             let _ = write!(self.body, "<path {} d=\"{}\"/>", stroke(style), path(line));
         }

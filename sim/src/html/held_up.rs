@@ -72,8 +72,13 @@ fn draw(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {
     if points().next().is_none() {
         chart.message("no request arrived");
     }
-    let mut stops =
-        Stops { along: "xy", at: Vec::new(), heads: Vec::new(), series: Vec::new(), values: vec![Vec::new()] };
+    let mut stops = Stops {
+        along: "xy",
+        at: Vec::new(),
+        heads: Vec::new(),
+        series: Vec::new(),
+        values: vec![Vec::new()],
+    };
     for (shown, ranked) in policies.iter().zip(&drawn) {
         let places: Vec<Point> = ranked
             .iter()
@@ -98,8 +103,16 @@ fn draw(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {
     let described: Vec<String> = (policies.iter().zip(all))
         .filter_map(|(shown, ranked)| Some(format!("{} {}", shown.name, words::seconds(ranked.first()?.0))))
         .collect();
-    let description = format!("Per request against its prompt tokens; the longest of each policy: {}", described.join(", "));
-    chart.finish("Time without a token after the first", "per request, against the length of its prompt", &description, &stops)
+    let description = format!(
+        "Per request against its prompt tokens; the longest of each policy: {}",
+        described.join(", ")
+    );
+    chart.finish(
+        "Time without a token after the first",
+        "per request, against the length of its prompt",
+        &description,
+        &stops,
+    )
 }
 
 fn counts(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {

@@ -68,7 +68,8 @@ impl Table {
     pub fn new(caption: &str, attributes: &'static str, heads: &[Head]) -> Self {
         let mut row = String::new();
         for head in heads {
-            let hint = if head.hint.is_empty() { String::new() } else { format!("<small>{}</small>", head.hint) };
+            let hint =
+                if head.hint.is_empty() { String::new() } else { format!("<small>{}</small>", head.hint) };
             let _ = write!(row, "<th scope=\"col\">{}{hint}</th>", head.name);
         }
         Table { caption: text(caption), attributes, heads: row, rows: String::new(), open: false }
@@ -164,10 +165,7 @@ mod tests {
     fn what_could_open_an_element_or_end_an_attribute_is_escaped() {
         let hostile = "<script>alert('1')</script> \" & \u{0}\u{1b}";
         let escaped = text(hostile);
-        assert_eq!(
-            escaped,
-            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &quot; &amp; \u{fffd}\u{fffd}"
-        );
+        assert_eq!(escaped, "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &quot; &amp; \u{fffd}\u{fffd}");
         let json = data(&serde_json::json!([hostile, "<!--"]));
         assert!(!json.contains(['<', '>', '&']), "{json}");
         let read: Vec<String> = serde_json::from_str(&json).unwrap();
@@ -177,12 +175,21 @@ mod tests {
     #[test]
     fn numbers_are_short_for_people_and_exact_for_programs() {
         let mut table = Table::new("c", "", &[head("policy", ""), head("share", "%")]);
-        table.row("", "a").number(Some(61.568_119_521_672_34), crate::plot::words::percent).count(Some(1_234_567));
-        table.row("", "b").number(None, crate::plot::words::percent).number(Some(f64::NAN), |_| String::new());
+        table
+            .row("", "a")
+            .number(Some(61.568_119_521_672_34), crate::plot::words::percent)
+            .count(Some(1_234_567));
+        table
+            .row("", "b")
+            .number(None, crate::plot::words::percent)
+            .number(Some(f64::NAN), |_| String::new());
         let html = table.finish();
         assert!(html.contains("<td class=\"n\" data-v=\"61.56811952167234\">61.6 %</td>"), "{html}");
         assert!(html.contains("data-v=\"1234567\">1,234,567</td></tr>"), "{html}");
-        assert!(html.contains("<th scope=\"row\">b</th><td class=\"n\">–</td><td class=\"n\">–</td>"), "{html}");
+        assert!(
+            html.contains("<th scope=\"row\">b</th><td class=\"n\">–</td><td class=\"n\">–</td>"),
+            "{html}"
+        );
         assert_eq!([999, 1000, 26_675_162_316_800].map(grouped), ["999", "1,000", "26,675,162,316,800"]);
         assert_eq!([0.0, 999.0, 26_675_162_316_800.0].map(bytes), ["0 bytes", "999 bytes", "26.7 TB"]);
     }

@@ -112,9 +112,8 @@ fn shown<'a>(results: &'a Results, requests: &[RequestRow]) -> Vec<Shown<'a>> {
             let is_taken = of_label(&result.label) > 1;
             let name =
                 if is_taken { format!("{} ({})", result.label, result.key) } else { result.label.clone() };
-            let without = |request: &&RequestRow| {
-                request.policy == result.key && request.first_token_s.is_none()
-            };
+            let without =
+                |request: &&RequestRow| request.policy == result.key && request.first_token_s.is_none();
             let without_first_token = requests.iter().filter(without).count() as u64;
             Shown { index, result, style, name, without_first_token }
         })

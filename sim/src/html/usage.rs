@@ -196,7 +196,11 @@ fn draw(results: &Results, shown: &Shown<'_>, columns: &Columns, axes: &Axes) ->
     let stops = Stops {
         along: "x",
         at: if columns.any { (0..COLUMNS).map(|at| place(middle(at))).collect() } else { Vec::new() },
-        heads: if columns.any { (0..COLUMNS).map(|at| format!("from {}", from(at))).collect() } else { Vec::new() },
+        heads: if columns.any {
+            (0..COLUMNS).map(|at| format!("from {}", from(at))).collect()
+        } else {
+            Vec::new()
+        },
         series: vec![
             json!(["run", "running"]),
             json!(["pause", "paused"]),

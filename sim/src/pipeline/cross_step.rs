@@ -27,7 +27,9 @@
 //! 4 ms left at the end of the step, `a`'s copy for layer 1 waits for it, and a step takes 15 ms. Under contention
 //! even one request can lose, for its copy slows the last layers.
 //!
-//! Knows nothing about requests that leave or change their layout: whoever calls says which head starts still count.
+//! Tested against a twin that knows no steps but one clock, tick by tick, over several of them
+//! (`tests/it/pipeline_laws/across.rs`). Knows nothing about requests that leave or change their layout: whoever calls says
+//! which head starts still count.
 
 use super::events::Simulation;
 use super::progress::Progress;

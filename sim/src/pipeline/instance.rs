@@ -1,4 +1,4 @@
-//! One decode step as a file: the instance that `orbitflow step` reads and the answer it gives.
+//! One decode step as a file: the instance that `orbitflow step` reads. What it answers is a [`StepAnswer`].
 //!
 //! The keys are those of the known answers (`sim/tests/golden/README.md`). Sizes are in blocks and the link in
 //! blocks per second, so nothing is said about a model or a GPU. Knows no files: it is handed text, and
@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
+use super::answer::StepAnswer;
 use super::{
-    Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepTiming, StepWork, joined_layers,
-    prefix_forecast, timeline,
+    Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepWork, joined_layers, prefix_forecast,
+    steady, timeline,
 };
 use crate::ids::Layer;
 use crate::model::{Distance, LayerSet, Placement, TensorParallel};
-use crate::record::{CopySpan, LayerSpan, StepTimeline};
 use crate::units::{SimDuration, SimTime};
 
 /// The longest step that is simulated, a little below the 213 days that time can hold.
@@ -45,6 +45,10 @@ pub struct StepInstance {
     /// Which copy goes first.
     #[serde(default)]
     pub copy_order: CopyOrder,
+    /// Whether a request's first copy of the next step may start in this one. The answer is then of a step between
+    /// steps like it ([`steady()`]).
+    #[serde(default)]
+    pub cross_step_prefetch: bool,
     /// How much copies and compute slow each other; absent: not at all. The forecast leaves it out.
     #[serde(default)]
     pub contention: Slowdowns,
@@ -107,10 +111,6 @@ pub struct InstanceRequest {
 
 fn one() -> u32 {
     1
-}
-
-fn is_zero(seconds: &f64) -> bool {
-    *seconds == 0.0
 }
 
 /// Why a text is no step instance. No simulation was made.
@@ -286,12 +286,16 @@ impl StepInstance {
         prefix_forecast(self.layers, layer_s, &copies) + self.tail_s
     }
 
-    fn prefill(&self) -> SimDuration {
+    pub(super) fn prefill(&self) -> SimDuration {
         SimDuration::from_secs_f64(self.prefill_s)
     }
 
     /// Simulates the step. The instance must have been checked.
     pub fn answer(&self) -> StepAnswer {
+        if self.cross_step_prefetch {
+            let tail = SimDuration::from_secs_f64(self.tail_s);
+            return StepAnswer::across(self, &self.with_work(|work| steady(work, tail)));
+        }
         let (timing, timeline) = self.with_work(|work| timeline(work, SimTime::ZERO, None));
         StepAnswer::new(self, timing, &timeline)
     }
@@ -375,80 +379,4 @@ fn nearest_key(message: &str) -> Option<&str> {
     let unknown = quoted.next()?;
     let likeness = |key: &&str| (1000.0 * strsim::jaro_winkler(unknown, key)) as u32;
     quoted.max_by_key(likeness).filter(|key| likeness(key) >= 700)
-}
-
-/// What `orbitflow step` answers; times in seconds from the start of the step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepAnswer {
-    /// The step, tail included.
-    pub step_s: f64,
-    /// All layers' compute without that of prompt tokens, contention included.
-    pub compute_s: f64,
-    /// Compute of prompt tokens, as long as it takes alone; not written where there are none.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub prefill_s: f64,
-    /// All copies, contention included.
-    pub copy_s: f64,
-    /// Compute waiting for copies.
-    pub stall_s: f64,
-    /// The published planner's forecast, tail included.
-    pub prefix_forecast_s: f64,
-    /// Layers 1 to L.
-    pub layers: Vec<StepLayer>,
-    /// Copies in the order in which the engine ran them.
-    pub copies: Vec<StepCopy>,
-}
-
-/// One layer of a [`StepAnswer`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepLayer {
-    /// From 1.
-    pub layer: u32,
-    /// When its compute began.
-    pub start_s: f64,
-    /// When its compute ended.
-    pub end_s: f64,
-    /// How long it waited for its copies.
-    pub stall_s: f64,
-}
-
-/// One copy of a [`StepAnswer`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepCopy {
-    /// The request's id.
-    pub request: String,
-    /// From 1.
-    pub layer: u32,
-    /// When the copy engine began.
-    pub start_s: f64,
-    /// When the layer had landed.
-    pub end_s: f64,
-}
-
-impl StepAnswer {
-    fn new(instance: &StepInstance, timing: StepTiming, timeline: &StepTimeline) -> Self {
-        let tail = SimDuration::from_secs_f64(instance.tail_s);
-        let layer = |span: &LayerSpan| StepLayer {
-            layer: span.layer.0,
-            start_s: span.start.as_secs_f64(),
-            end_s: span.end.as_secs_f64(),
-            stall_s: span.stall.as_secs_f64(),
-        };
-        let copy = |span: &CopySpan| StepCopy {
-            request: instance.requests[span.request].id.clone(),
-            layer: span.layer.0,
-            start_s: span.start.as_secs_f64(),
-            end_s: span.end.as_secs_f64(),
-        };
-        StepAnswer {
-            step_s: (timing.step + tail).as_secs_f64(),
-            compute_s: (timing.compute - instance.prefill()).as_secs_f64(),
-            prefill_s: instance.prefill().as_secs_f64(),
-            copy_s: timing.copy.as_secs_f64(),
-            stall_s: timing.stall().as_secs_f64(),
-            prefix_forecast_s: instance.forecast_s(),
-            layers: timeline.layers.iter().map(layer).collect(),
-            copies: timeline.copies.iter().map(copy).collect(),
-        }
-    }
 }

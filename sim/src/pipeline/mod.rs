@@ -19,8 +19,10 @@
 //! ([`joined_layers`]); copies run under that as under any compute. Four layers of 1 ms with 8 ms of prompts take 3 ms each.
 //!
 //! **Across steps** ([`cross_step()`]): where that is switched on, a request's first copy of the next step may start once
-//! its last copy of this one is used up. With one layer offloaded a step takes `max(L·t + tail, C + t)`.
+//! its last copy of this one is used up. With one layer offloaded a step takes `max(L·t + tail, C + t)`. A single step
+//! then means one among steps like it ([`steady()`]).
 
+mod answer;
 mod compute;
 mod contended;
 mod cross_step;
@@ -30,18 +32,19 @@ mod forecast;
 mod instance;
 mod progress;
 mod ready_first;
+mod steady;
 mod write_back;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::cost::Contention;
+pub use answer::{StepAnswer, StepCopy, StepLayer, StepNeighbours};
 pub use cross_step::{CrossStep, HeadStart, InFlight, NextCopy, Onward, cross_step};
 pub use events::timeline;
 pub use fast::{Scratch, step};
 pub use forecast::prefix_forecast;
-pub use instance::{
-    InstanceError, InstanceRequest, Link, Slowdowns, StepAnswer, StepCopy, StepInstance, StepLayer,
-};
+pub use instance::{InstanceError, InstanceRequest, Link, Slowdowns, StepInstance};
+pub use steady::{CarriedCopy, Steady, steady};
 pub use write_back::WriteBack;
 
 use crate::ids::Layer;

@@ -15,7 +15,8 @@ pub fn slo_load(promises: impl IntoIterator<Item = Promise>, window: u64, step_s
 /// a token per request and step once the SLO load is taken off (design §4.2, `objective = "goodput"`).
 ///
 /// Worked (A6000, an SLO of 69.97 ms, no deposit): requests of 600 and 200 blocks take 88.765 ms together,
-/// `2 · 69.97/88.765 / 0.088765` = 17.76 tokens/s; the shorter one alone takes 42.757 ms: 23.39 tokens/s.
+/// `2 · 69.97/88.765 / 0.088765` = 17.76 tokens/s; the shorter one alone takes 42.757 ms: 23.39 tokens/s
+/// (`goodput_is_a_token_per_request_and_step_less_the_slo_load`).
 pub fn goodput(promises: impl IntoIterator<Item = Promise>, window: u64, step_s: f64) -> f64 {
     let on_time = |(slo_s, deposit): Promise| (slo_s / step_s + deposit as f64 / window as f64).min(1.0);
     promises.into_iter().map(on_time).sum::<f64>() / step_s
@@ -25,7 +26,10 @@ pub fn goodput(promises: impl IntoIterator<Item = Promise>, window: u64, step_s:
 ///
 /// Request `r` counts from `θ_r = SLO_r / a_r` on, `a_r = 1 − deposit_r/W`. With the `k` lowest thresholds passed the
 /// load is `A_k − S_k/t` (sums of `a` and SLO), so `t_max = S_k / (A_k − F)` at the first `k` where that comes
-/// before the next threshold.
+/// before the next threshold (design §4.2, `failure_budget`; facts B.4).
+///
+/// Worked: four requests with an SLO of 50 ms and no deposit, F = 2: `4·(1 − 50/t) = 2` at t = 100 ms; two of them never load
+/// more than 2, so any step time is within it (`four_equal_promises_and_a_budget_of_two_allow_twice_the_slo`).
 pub fn t_max(promises: &[Promise], window: u64, budget: f64) -> Option<f64> {
     // Exposed shares are kept in W-ths, whole numbers, so that a sum that just equals the budget is seen as equal.
     let mut terms: Vec<(u64, f64)> = promises

@@ -32,6 +32,9 @@ pub struct InstanceFile {
     /// One common distance, or set of layers, for all.
     #[serde(default)]
     pub uniform: bool,
+    /// Whether the copies that bring layers back count, spread over the window.
+    #[serde(default)]
+    pub migration_cost: bool,
     /// What is chosen per request.
     #[serde(default)]
     pub placement_space: PlacementSpace,
@@ -83,7 +86,7 @@ pub struct RequestFile {
     pub slo_s: f64,
     /// Tokens made ahead of the promise.
     pub deposit: u64,
-    /// Layers on the GPU now; absent: changes are not counted for this request.
+    /// Layers on the GPU now; absent: neither changes nor restores are counted for this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_layers: Option<Vec<u32>>,
 }
@@ -162,6 +165,10 @@ impl TryFrom<&InstanceFile> for Instance {
             }
             requests.push(request.checked(&format!("requests[{index}]"), file)?);
         }
+        if file.migration_cost && requests.iter().all(|request| request.resident_layers.is_none()) {
+            let expected = "`resident_layers` of some request: what comes back is counted against them";
+            return Err(bad("migration_cost", "true".to_owned(), expected.to_owned()));
+        }
         Ok(Instance {
             layers: file.layers,
             layer_compute_s: file.layer_s(),
@@ -175,6 +182,7 @@ impl TryFrom<&InstanceFile> for Instance {
             space: file.placement_space,
             model: StepModel::of(file.forecast, file.slots, file.copy_order),
             uniform: file.uniform,
+            migration_cost: file.migration_cost,
             staging_slots: file.staging_slots,
             node_cap: DEFAULT_NODE_CAP,
             requests,

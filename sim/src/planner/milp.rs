@@ -1,8 +1,8 @@
 //! The reference: the planning problem as a mixed-integer program, solved by good_lp's microlp.
 //!
-//! One binary per (request, candidate), the step time `t` in units of the compute time of a step, one row per layer
-//! at which something can be copied (the others never bind), one for memory, one for the SLO budget. Ties are
-//! resolved by solving again with the level before held fixed.
+//! One binary per (request, candidate) (where restores count, per alternative: [`alternatives`]), the step time `t` in
+//! units of the compute time of a step, one row per layer at which something can be copied (the others never bind), one
+//! for memory, one for the SLO budget. Ties are resolved by solving again with the level before held fixed.
 //!
 //! The solver works in `f64` with tolerances near 1e-8, so a placement it returns is measured again by the planner's
 //! own forecast, and a tie level whose answer breaks an earlier level by that measure is dropped. Slow (facts in
@@ -12,9 +12,11 @@ use std::fmt;
 
 use good_lp::{Expression, ResolutionError, Solution, SolverModel, Variable, variable};
 
-use super::problem::{Problem, whole_ns};
+use super::alternatives::{Alternative, alternatives};
+use super::problem::{Problem, changed_layers, copied_blocks, freed_by, objective_ns, prefix_ns, whole_ns};
 use super::shape::Shape;
-use super::{Infeasible, Instance, NoPlan, Plan, StepModel};
+use super::{Infeasible, Instance, NoPlan, PlacementSpace, Plan, StepModel};
+use crate::model::LayerSet;
 
 /// Why there is no answer; a feasible program is never left unsolved otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,11 @@ pub enum MilpError {
         "`forecast`: \"pipeline\": the MILP solver expected \"prefix\", the one that is linear; hint: `--solver search` plans by both"
     )]
     NotLinear,
+    /// One common set of any layers, with restores.
+    #[error(
+        "`uniform`: true: the MILP solver expected false, or \"placement_space\": \"distance\", where `migration_cost` counts any layers; hint: `--solver search` plans it"
+    )]
+    CommonLayers,
 }
 
 /// How far ties are resolved.
@@ -41,7 +48,7 @@ pub enum Ties {
 /// A variable of a [`Model`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// Name in listings: `t`, `copies`, `REQUEST@DISTANCE`, or `REQUEST@last COUNT`.
+    /// Name in listings: `t`, `copies`, `REQUEST@DISTANCE`, `REQUEST@last COUNT`, or `REQUEST@layers LAYER+LAYER…`.
     pub name: String,
     /// Whether it is 0 or 1; otherwise it is any number ≥ 0.
     pub binary: bool,
@@ -78,25 +85,30 @@ pub struct Model {
     pub columns: Vec<Column>,
     /// The constraints.
     pub rows: Vec<Row>,
-    requests: usize,
-    candidates: usize,
+    /// What is minimised: `t`, and the restores where they count.
+    pub objective: Vec<(usize, f64)>,
+    /// What each request may choose, one binary each.
+    choices: Vec<Vec<Alternative>>,
 }
 
 impl Model {
-    /// The program that minimises the prefix forecast of `instance`.
-    pub fn new(instance: &Instance) -> Self {
-        Model::of(&Problem::new(instance, &Shape::new(instance.layers, instance.space)))
+    /// The program of `instance`.
+    ///
+    /// # Errors
+    /// [`MilpError::NotLinear`] and [`MilpError::CommonLayers`]: what it cannot express.
+    pub fn new(instance: &Instance) -> Result<Self, MilpError> {
+        expressible(instance)?;
+        Ok(Model::of(&Problem::new(instance, &Shape::new(instance.layers, instance.space))))
     }
 
     fn of(problem: &Problem<'_>) -> Self {
         let instance = problem.instance;
-        let candidates = problem.shape.candidates();
-        let mut model =
-            Model { columns: Vec::new(), rows: Vec::new(), requests: problem.requests(), candidates };
+        let choices = alternatives(problem);
+        let mut model = Model { columns: Vec::new(), rows: Vec::new(), objective: Vec::new(), choices };
         model.columns.push(Column { name: "t".to_owned(), binary: false });
-        for request in &instance.requests {
-            for candidate in 0..candidates {
-                let name = format!("{}@{}", request.id, problem.shape.name(candidate));
+        for (request, choices) in instance.requests.iter().zip(&model.choices) {
+            for choice in choices {
+                let name = format!("{}@{}", request.id, choice.name(instance.layers, instance.space));
                 model.columns.push(Column { name, binary: true });
             }
         }
@@ -104,6 +116,7 @@ impl Model {
             model.columns.push(Column { name: "copies".to_owned(), binary: true });
             model.columns.len() - 1
         });
+        model.objective = model.objective_of(problem);
         model.add_choices(instance, copies);
         model.add_memory(problem);
         model.add_step_time(problem, copies);
@@ -114,22 +127,34 @@ impl Model {
         model
     }
 
-    fn column(&self, request: usize, candidate: usize) -> usize {
-        1 + request * self.candidates + candidate
+    fn column(&self, request: usize, choice: usize) -> usize {
+        1 + self.choices[..request].iter().map(Vec::len).sum::<usize>() + choice
     }
 
     fn add(&mut self, name: impl Into<String>, terms: Vec<(usize, f64)>, sense: Sense, bound: f64) {
         self.rows.push(Row { name: name.into(), terms, sense, bound });
     }
 
+    /// `t`, and `R/W` where restores count.
+    fn objective_of(&self, problem: &Problem<'_>) -> Vec<(usize, f64)> {
+        let mut terms = vec![(0, 1.0)];
+        if problem.instance.counts_restores() {
+            let unit = unit_ns(problem) * problem.instance.window as f64;
+            let restores =
+                self.per_choice(|request, choice| problem.copy_ns(request) * choice.restored as f64 / unit);
+            terms.extend(restores);
+        }
+        terms
+    }
+
     fn add_choices(&mut self, instance: &Instance, copies: Option<usize>) {
         for (request, asked) in instance.requests.iter().enumerate() {
-            let terms = (0..self.candidates).map(|c| (self.column(request, c), 1.0)).collect();
+            let choices = self.choices[request].len();
+            let terms = (0..choices).map(|c| (self.column(request, c), 1.0)).collect();
             self.add(format!("one distance: {}", asked.id), terms, Sense::Equal, 1.0);
             if instance.uniform && request > 0 {
-                for candidate in 0..self.candidates {
-                    let terms =
-                        vec![(self.column(request, candidate), 1.0), (self.column(0, candidate), -1.0)];
+                for choice in 0..choices {
+                    let terms = vec![(self.column(request, choice), 1.0), (self.column(0, choice), -1.0)];
                     self.add(format!("common distance: {}", asked.id), terms, Sense::Equal, 0.0);
                 }
             }
@@ -143,7 +168,7 @@ impl Model {
     /// `Σ freed ≥ need`, in units of what is needed.
     fn add_memory(&mut self, problem: &Problem<'_>) {
         let unit = problem.need.unsigned_abs().max(1) as f64;
-        let terms = self.per_choice(|request, candidate| problem.freed(request, candidate) as f64 / unit);
+        let terms = self.per_choice(|_, choice| choice.freed as f64 / unit);
         self.add("memory: freed ≥ needed", terms, Sense::AtLeast, problem.need as f64 / unit);
     }
 
@@ -159,10 +184,12 @@ impl Model {
         let mut terms = Vec::new();
         rest(&mut terms);
         self.add("step time: compute", terms, Sense::AtLeast, base);
-        for (row, &layer) in problem.shape.rows.iter().enumerate() {
-            let mut terms = self.per_choice(|request, candidate| {
-                -problem.copy_ns(request) * problem.shape.copied(candidate)[row] / unit
-            });
+        let sets = self.choices.iter().flatten().map(|choice| choice.offloaded);
+        for layer in sets.fold(LayerSet::EMPTY, LayerSet::union).iter() {
+            let copied = |request: usize, choice: &Alternative| {
+                -problem.copy_ns(request) * choice.copied_by(layer) / unit
+            };
+            let mut terms = self.per_choice(copied);
             rest(&mut terms);
             let bound = base - problem.hidden_ns(layer) / unit;
             self.add(format!("step time: layer {layer}"), terms, Sense::AtLeast, bound);
@@ -170,15 +197,15 @@ impl Model {
     }
 
     /// A term for every choice whose coefficient is not 0.
-    fn per_choice(&self, coefficient: impl Fn(usize, usize) -> f64) -> Vec<(usize, f64)> {
-        (0..self.requests)
-            .flat_map(|request| (0..self.candidates).map(move |candidate| (request, candidate)))
-            .map(|(request, candidate)| (self.column(request, candidate), coefficient(request, candidate)))
+    fn per_choice(&self, coefficient: impl Fn(usize, &Alternative) -> f64) -> Vec<(usize, f64)> {
+        let of_request = |(request, choices)| std::iter::repeat(request).zip(choices);
+        (self.choices.iter().enumerate().flat_map(of_request).zip(1..))
+            .map(|((request, choice), column)| (column, coefficient(request, choice)))
             .filter(|&(_, coefficient)| coefficient != 0.0)
             .collect()
     }
 
-    /// The candidates that minimise `objective`; `None`: infeasible.
+    /// The choices that minimise `objective`; `None`: infeasible.
     fn minimise(&self, objective: &[(usize, f64)]) -> Result<Option<Vec<usize>>, MilpError> {
         let mut problem = good_lp::variables!();
         let columns: Vec<Variable> = self
@@ -205,25 +232,29 @@ impl Model {
         }
     }
 
-    /// The candidate with the largest value of each request.
+    /// The choice with the largest value of each request.
     fn choice(&self, value: impl Fn(usize) -> f64) -> Vec<usize> {
         let of = |request: usize| {
-            (0..self.candidates)
+            (0..self.choices[request].len())
                 .max_by(|&a, &b| value(self.column(request, a)).total_cmp(&value(self.column(request, b))))
                 .expect("Invariant: resident is always a candidate")
         };
-        (0..self.requests).map(of).collect()
+        (0..self.choices.len()).map(of).collect()
+    }
+
+    /// The layers that these choices offload.
+    fn sets(&self, choice: &[usize]) -> Vec<LayerSet> {
+        choice.iter().zip(&self.choices).map(|(&place, choices)| choices[place].offloaded).collect()
     }
 }
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "minimise t   (1 = compute, tail; {} variables, {} rows)",
-            self.columns.len(),
-            self.rows.len()
-        )?;
+        write!(f, "minimise t")?;
+        for &(column, coefficient) in &self.objective[1..] {
+            write!(f, " + {coefficient:.6} {}", self.columns[column].name)?;
+        }
+        writeln!(f, "   (1 = compute, tail; {} variables, {} rows)", self.columns.len(), self.rows.len())?;
         for row in &self.rows {
             write!(f, "  {}:", row.name)?;
             for &(column, coefficient) in &row.terms {
@@ -251,19 +282,30 @@ impl fmt::Display for Model {
 /// # Errors
 /// The outer one if the solver breaks down, the inner one if there is no plan.
 pub fn solve(instance: &Instance, ties: Ties) -> Result<Result<Plan, NoPlan>, MilpError> {
-    if instance.model != StepModel::Prefix {
-        return Err(MilpError::NotLinear);
-    }
+    expressible(instance)?;
     let shape = Shape::new(instance.layers, instance.space);
     let problem = Problem::new(instance, &shape);
     let model = Model::of(&problem);
-    let Some(mut choice) = model.minimise(&[(0, 1.0)])? else {
+    let Some(mut choice) = model.minimise(&model.objective)? else {
         return Ok(Err(NoPlan::new(&problem, why_infeasible(&model)?, 0)));
     };
+    let sets = |choice: &[usize]| model.sets(choice);
     if ties == Ties::Resolved {
-        choice = resolve_ties(&problem, model, choice)?;
+        choice = resolve_ties(&problem, model.clone(), choice)?;
     }
-    Ok(Ok(Plan::new(&problem, &choice, 0)))
+    let sets = sets(&choice);
+    Ok(Ok(Plan::of(&problem, &sets, prefix_ns(instance, &sets), 0)))
+}
+
+/// Whether a linear program has these placements and this forecast.
+fn expressible(instance: &Instance) -> Result<(), MilpError> {
+    if instance.model != StepModel::Prefix {
+        return Err(MilpError::NotLinear);
+    }
+    if instance.counts_restores() && instance.uniform && instance.space == PlacementSpace::Layers {
+        return Err(MilpError::CommonLayers);
+    }
+    Ok(())
 }
 
 /// Memory, if there is no placement even without the SLO budget.
@@ -279,20 +321,22 @@ fn resolve_ties(
     mut model: Model,
     mut choice: Vec<usize>,
 ) -> Result<Vec<usize>, MilpError> {
-    let candidates = problem.shape.candidates();
-    let step_ns = whole_ns(problem.forecast_ns(&choice)) as f64 + 0.5;
-    model.add("least t", vec![(0, 1.0)], Sense::AtMost, step_ns / unit_ns(problem));
-    let count = |candidate: usize| problem.shape.counts[candidate] as f64;
+    let instance = problem.instance;
+    let least = order_key(instance, problem, &model.sets(&choice)).1 as f64 + 0.5;
+    model.add("least objective", model.objective.clone(), Sense::AtMost, least / unit_ns(problem));
     let mut levels = vec![
-        model.per_choice(|request, c| count(c) * problem.instance.requests[request].blocks as f64),
-        model.per_choice(|request, c| problem.changes[request * candidates + c] as f64),
+        model.per_choice(|request, one| one.count as f64 * instance.requests[request].blocks as f64),
+        model.per_choice(|_, one| one.changes as f64),
     ];
-    levels.extend((0..problem.requests()).map(|request| {
-        model.per_choice(|other, candidate| if other == request { count(candidate) } else { 0.0 })
-    }));
+    levels.extend(
+        (0..problem.requests()).map(|request| {
+            model.per_choice(|other, one| if other == request { one.count as f64 } else { 0.0 })
+        }),
+    );
     for level in levels.into_iter().filter(|level| !level.is_empty()) {
         if let Some(better) = model.minimise(&level)?
-            && order_key(problem, &better) <= order_key(problem, &choice)
+            && order_key(instance, problem, &model.sets(&better))
+                <= order_key(instance, problem, &model.sets(&choice))
         {
             choice = better;
         }
@@ -310,19 +354,24 @@ fn resolve_ties(
 }
 
 fn chosen(model: &Model, choice: &[usize], column: usize) -> bool {
-    (0..model.requests).any(|request| model.column(request, choice[request]) == column)
+    choice.iter().enumerate().any(|(request, &place)| model.column(request, place) == column)
 }
 
 /// The order of design §4.2; infeasible placements come last.
-fn order_key(problem: &Problem<'_>, choice: &[usize]) -> (bool, u64, u64, u64, Vec<usize>) {
-    let forecast_ns = problem.forecast_ns(choice);
-    let infeasible = problem.freed_blocks(choice) < problem.need || forecast_ns > problem.t_max_ns();
+fn order_key(
+    instance: &Instance,
+    problem: &Problem<'_>,
+    sets: &[LayerSet],
+) -> (bool, u64, u64, u64, Vec<u32>) {
+    let forecast_ns = prefix_ns(instance, sets);
+    let requests = instance.requests.iter().zip(sets);
+    let freed: i64 = requests.map(|(request, &set)| freed_by(instance, request, set)).sum();
     (
-        infeasible,
-        whole_ns(forecast_ns),
-        problem.copied_blocks(choice),
-        problem.changed_layers(choice),
-        choice.to_vec(),
+        freed < problem.need || forecast_ns > problem.t_max_ns(),
+        whole_ns(objective_ns(instance, forecast_ns, sets)),
+        copied_blocks(instance, sets),
+        changed_layers(instance, sets),
+        sets.iter().map(|set| set.len()).collect(),
     )
 }
 

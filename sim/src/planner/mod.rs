@@ -4,9 +4,9 @@
 //! engine uses, and `milp`, the reference in good_lp; `brute_force` is the slow twin of both for small instances.
 //! Knows nothing about engines, policies or time passing.
 //!
-//! Two switches say what is chosen ([`PlacementSpace`]: a candidate distance, or any layers) and by which model of a
-//! step ([`StepModel`]: the prefix forecast, or the simulated step). All four problems share memory, SLO budget and ties;
-//! only any layers under the simulated step are not solved exactly once they are many ([`layers`]).
+//! Two switches of design §4.2 say what is chosen ([`PlacementSpace`]: a candidate distance, or any layers) and by which
+//! model of a step ([`StepModel`]: the prefix forecast, or the simulated step). All four problems share memory, SLO
+//! budget and ties; only any layers under the simulated step are not solved exactly once they are many ([`layers`]).
 //!
 //! The problem: `min t` over one candidate distance per request, where
 //! `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail (+ intercept if anything is copied)` is the published
@@ -14,9 +14,15 @@
 //! SLO budget, which is `t ≤ t_max` ([`t_max`]). Ties, in this order: forecasts equal in whole nanoseconds, fewer
 //! copied blocks, fewer changed layers, the lexicographically smallest vector of offload counts.
 //!
+//! With `migration_cost` the objective is `t + R/W`, `R = Σ_r restored_r · (latency + b_r·block_copy_s)` over the layers
+//! that come back to the GPU (`resident_layers` says which are there); `t ≤ t_max` and memory are as they were, and the
+//! first tie is objectives equal in whole nanoseconds. [`search()`] is exact but for any layers by the simulated step,
+//! and for one common set of any layers.
+//!
 //! [`widest_window`] and [`placement_capacity`] build instances from contexts and a pool; [`solver_time()`] is
 //! the modelled time of one [`search()`].
 
+mod alternatives;
 pub mod brute_force;
 mod budget;
 pub mod instance;
@@ -59,7 +65,8 @@ pub struct PlanRequest {
     pub slo_s: f64,
     /// Tokens made ahead of the promise.
     pub deposit: u64,
-    /// Layers on the GPU now, for the fewest-changes tie-break; `None`: changes are not counted for this request.
+    /// Layers on the GPU now, for the fewest-changes tie-break and the restores; `None`: neither is counted for this
+    /// request.
     pub resident_layers: Option<LayerSet>,
 }
 
@@ -90,12 +97,21 @@ pub struct Instance {
     pub model: StepModel,
     /// One common distance, or set of layers, for all.
     pub uniform: bool,
+    /// Whether the copies that bring layers back count, spread over the window: `min t + R/W` instead of `min t`.
+    pub migration_cost: bool,
     /// Staging slots charged to each request with an offloaded layer, each `blocks` layer-blocks; 0: not charged.
     pub staging_slots: u64,
     /// Most nodes the search may visit.
     pub node_cap: u64,
     /// The batch, in admission order.
     pub requests: Vec<PlanRequest>,
+}
+
+impl Instance {
+    /// Whether restores count and there is a request that may have some.
+    pub(crate) fn counts_restores(&self) -> bool {
+        self.migration_cost && self.requests.iter().any(|request| request.resident_layers.is_some())
+    }
 }
 
 /// Why there is no plan.
@@ -115,6 +131,10 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// Forecast step time, seconds.
     pub forecast_s: f64,
+    /// Time of all copies that bring back layers which are not on the GPU now, R, seconds.
+    pub restore_s: f64,
+    /// What was minimised, seconds: the forecast, with `R/W` added where `migration_cost` asks for it.
+    pub objective_s: f64,
     /// Longest step time within the SLO budget, seconds; `None`: any.
     pub t_max_s: Option<f64>,
     /// Layer-blocks taken, growth included, and staging where it is charged.
@@ -128,7 +148,7 @@ pub struct Plan {
     /// Whether this is proven to be the answer, ties included; false if the node cap was hit. Any layers under the
     /// simulated step: also true where only the step time is proven, and false where neither is ([`layers`]).
     pub optimal: bool,
-    /// How much shorter, as a share of the forecast, another placement's forecast may be; 0 if proven.
+    /// How much lower, as a share of the objective, another placement's objective may be; 0 if proven.
     pub gap: f64,
     /// Nodes visited.
     pub nodes: u64,
@@ -161,6 +181,8 @@ impl Plan {
         let placements: Vec<_> = sets.iter().map(|&offloaded| Placement { offloaded }).collect();
         Plan {
             forecast_s,
+            restore_s: problem::seconds(problem::restore_ns(instance, sets)),
+            objective_s: problem::seconds(problem::objective_ns(instance, step_ns, sets)),
             t_max_s: problem.t_max_s,
             memory_used: memory_used(instance, &placements),
             slo_load: slo_load(promises, instance.window, forecast_s),

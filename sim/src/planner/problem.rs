@@ -195,8 +195,35 @@ pub(super) fn freed_by(instance: &Instance, request: &PlanRequest, set: LayerSet
     i64::from(set.len()) * (blocks + growth) - instance.staging_slots as i64 * blocks
 }
 
+/// Layers that `request` brings back when `set` is offloaded: not on the GPU now, and not in `set`.
+pub(super) fn restored_by(instance: &Instance, request: &PlanRequest, set: LayerSet) -> u64 {
+    request
+        .resident_layers
+        .map_or(0, |now| u64::from(LayerSet::all(instance.layers).difference(set).difference(now).len()))
+}
+
+/// Time of all copies that bring layers back, R, nanoseconds: `latency + blocks·block_copy_s` for each. From whole
+/// numbers of copies and blocks, so that it does not depend on the order in which they are counted.
+pub(super) fn restore_ns(instance: &Instance, sets: &[LayerSet]) -> f64 {
+    let requests = instance.requests.iter().zip(sets);
+    let (blocks, copies) = requests.fold((0, 0), |(blocks, copies), (request, &set)| {
+        let restored = restored_by(instance, request, set);
+        (blocks + restored * request.blocks, copies + restored)
+    });
+    (blocks as f64 * instance.block_copy_s + copies as f64 * instance.copy_latency_s) * NANOS_PER_SEC
+}
+
+/// What is minimised, nanoseconds: the step, and `R/W` where restores count (design §4.2, `migration_cost`).
+pub(super) fn objective_ns(instance: &Instance, step_ns: f64, sets: &[LayerSet]) -> f64 {
+    if instance.migration_cost {
+        step_ns + restore_ns(instance, sets) / instance.window as f64
+    } else {
+        step_ns
+    }
+}
+
 /// Layers that `request` changes against its `resident_layers` when `set` is offloaded.
-fn changed_by(instance: &Instance, request: &PlanRequest, set: LayerSet) -> u64 {
+pub(super) fn changed_by(instance: &Instance, request: &PlanRequest, set: LayerSet) -> u64 {
     request.resident_layers.map_or(0, |now| {
         let wanted = LayerSet::all(instance.layers).difference(set);
         u64::from(wanted.symmetric_difference(now).len())

@@ -81,16 +81,6 @@ impl Shape {
         self.offloaded.len()
     }
 
-    /// A candidate's name in listings: its distance, or how many of the last layers.
-    pub fn name(&self, candidate: usize) -> String {
-        let distance = Placement { offloaded: self.offloaded[candidate] }.distance(self.layers);
-        match (self.space, distance) {
-            (_, Some(Distance::Resident)) => Distance::Resident.to_string(),
-            (PlacementSpace::Distance, Some(distance)) => distance.to_string(),
-            _ => format!("last {}", self.counts[candidate]),
-        }
-    }
-
     /// The layers that one candidate per request offloads.
     pub fn sets(&self, choice: &[usize]) -> Vec<LayerSet> {
         choice.iter().map(|&candidate| self.offloaded[candidate]).collect()
@@ -216,6 +206,5 @@ mod tests {
         let by_layer = |set| Layer::all(layers).map(|layer| copied_by(set, layer)).collect::<Vec<_>>();
         assert_eq!(by_layer(shape.offloaded[4]), [0, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!(by_layer(Placement::at(Distance::At(1), layers).offloaded), [0, 1, 1, 2, 2, 3, 3, 4]);
-        assert_eq!([shape.name(0), shape.name(1)], ["resident", "last 1"]);
     }
 }

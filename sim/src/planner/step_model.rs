@@ -1,6 +1,7 @@
 //! By which model a planner forecasts a step: the published prefix forecast, or the simulated step (design §3.4).
 //!
-//! The **pipeline forecast** is [`pipeline::step`] with the believed times, the server's slots and copy order, no writes
+//! The rule of the prefix forecast is `t = L·tc + max(0, max_j(Σ_{k≤j} D_k − (j−1)·tc)) + tail (+ intercept)`; the
+//! **pipeline forecast** (design §4.2, `forecast = "pipeline"`) is `t = step + tail (+ intercept)`: [`pipeline::step`] with the believed times, the server's slots and copy order, no writes
 //! and no contention, plus the tail, plus the link's intercept if anything is copied. Planners reckon in `f64` seconds,
 //! the pipeline in whole picoseconds: [`PipelineForecast::new`] is the one place where the former become the latter,
 //! each time to the nearest.
@@ -9,8 +10,10 @@
 //!
 //! Worked: 4 layers of 1 ms, layers 3 and 4 offloaded, 2 ms per copy. Prefix: the copies have landed after 2 and 4 ms,
 //! layer 4 starts at 4 ms and ends at 5 ms. One slot: the second copy waits for the end of layer 3 at 3 ms, lands
-//! at 5 ms, and the step takes 6 ms. Two slots: 5 ms, as forecast.
+//! at 5 ms, and the step takes 6 ms. Two slots: 5 ms, as forecast (`one_slot_makes_the_second_copy_of_a_tail_wait`, with an
+//! intercept of 0.5 ms).
 
+use super::problem::prefix_ns;
 use super::{Forecast, Instance};
 use crate::model::LayerSet;
 use crate::pipeline::{self, Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepWork};
@@ -116,6 +119,31 @@ impl PipelineForecast {
     /// [`Self::step`] in the nanoseconds that plans are compared by: exact, a step is far below 2^53 ps.
     pub(super) fn step_ns(&mut self, offloaded: &[LayerSet]) -> f64 {
         self.step(offloaded).as_picos() as f64 / 1e3
+    }
+}
+
+/// Steps of the batch of one instance by its model.
+pub(super) enum Forecaster<'a> {
+    Prefix(&'a Instance),
+    Pipeline(PipelineForecast),
+}
+
+impl<'a> Forecaster<'a> {
+    pub fn of(instance: &'a Instance) -> Self {
+        match instance.model {
+            StepModel::Prefix => Forecaster::Prefix(instance),
+            StepModel::Pipeline { slots, order } => {
+                Forecaster::Pipeline(PipelineForecast::of(instance, slots, order))
+            }
+        }
+    }
+
+    /// The step in which each request fetches these layers, nanoseconds.
+    pub fn step_ns(&mut self, offloaded: &[LayerSet]) -> f64 {
+        match self {
+            Forecaster::Prefix(instance) => prefix_ns(instance, offloaded),
+            Forecaster::Pipeline(forecast) => forecast.step_ns(offloaded),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The switches of planning and pausing (design §4), with their two named sets.
 //!
-//! Plain data: a scenario fills it in, a policy reads it. What has one value in this version (step time, no
-//! migration cost) has no field here; the scenario reader refuses the other values.
+//! Plain data: a scenario fills it in, a policy reads it. Where each has its rule, its source, and a worked number that is a
+//! test: `failure_budget` [`t_max`](super::t_max()); `placement_space` [`layers`](super::layers); `forecast`
+//! [`StepModel`](super::StepModel) and its module; `objective` [`goodput`](super::goodput()); `uniform`, `migration_cost` and
+//! `max_pause` the head of the OrbitFlow policy; `victim` that of the policies' `victim`.
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +102,8 @@ pub struct PlannerSwitches {
     pub forecast: Forecast,
     /// What it is after.
     pub objective: Objective,
+    /// Whether the copies that bring layers back enter the objective, spread over the window.
+    pub migration_cost: bool,
 }
 
 impl PlannerSwitches {
@@ -121,6 +125,7 @@ impl PlannerSwitches {
         placement_space: PlacementSpace::Distance,
         forecast: Forecast::Prefix,
         objective: Objective::StepTime,
+        migration_cost: false,
     };
 
     /// The physical semantics (default).

@@ -7,21 +7,43 @@
 //! `Σ_r max(0, 1 − SLO_r/t − deposit_r/W) ≤ F` (design §4.2; facts B.4, D, E). `uniform*` add `d_r = d` for all;
 //! without deposit `deposit_r = 0`; without pause-resume an infeasible batch has no one to leave out.
 //!
-//! `forecast` says by which model (the published prefix forecast, or the simulated step with the believed rates and
-//! the server's slots, without writes and contention), `placement_space` whether a request takes a distance or any layers.
-//! In the space `layers` a modelled solver time (`solver_time = "table"`) is that of `floor(L/2) + 1` candidates, the
-//! counts that the prefix forecast chooses from; a descent by the simulated step is charged no more.
+//! `forecast` says by which model (the published prefix forecast, or the simulated step with the believed rates and the
+//! server's slots, without writes and contention), `placement_space` whether a request takes a distance or any layers. In
+//! the space `layers` a modelled solver time (`solver_time = "table"`) is that of `floor(L/2) + 1` candidates, the counts
+//! that the prefix forecast chooses from; a descent by the simulated step is charged no more.
 //!
 //! Worked (A6000, 561 blocks per layer, published semantics): requests of 600 and 200 blocks. `orbitflow` gives them
 //! d = 2 and 1 and forecasts 88.765 ms; with one common distance only d = 1 fits their growth: 121.219 ms. With
 //! F = 0.5 and an SLO of 69.97 ms t may be at most 93.3 ms: `uniform` has no plan; `uniform-td` has one once both are
-//! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that. Tests:
-//! `uniform_pays_for_one_common_distance_what_orbitflow_saves`, `deposit_and_then_pausing_are_what_uniform_td_and_td_pr_add`.
+//! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that.
+//! (`uniform_pays_for_one_common_distance_what_orbitflow_saves`,
+//! `deposit_and_then_pausing_are_what_uniform_td_and_td_pr_add` in `tests/it/methods.rs`.)
 //!
-//! With `objective = "goodput"` it also chooses whom to run: after a plan is found, victims are left out one at a time while
-//! `Σ_r min(1, SLO_r/t + deposit_r/W) / t` grows, and at the end of a window a paused request comes back only if it
-//! grows by that. The batch above makes 17.8 tokens on time per second together and 23.4 without its longer request, which
-//! is paused. Test: `the_goodput_objective_leaves_out_whoever_costs_more_tokens_on_time_than_it_makes`.
+//! With `objective = "goodput"` it also chooses whom to run: after a plan is found, victims are left out one at a time
+//! while `Σ_r min(1, SLO_r/t + deposit_r/W) / t` grows, and at the end of a window a paused request comes back only if it
+//! grows by that (design §4.2). The batch above makes 17.8 tokens on time per second together and 23.4 without its longer
+//! request, which is paused (`the_goodput_objective_leaves_out_whoever_costs_more_tokens_on_time_than_it_makes`).
+//!
+//! With `migration_cost = true` it minimises `t + R/W` (design §4.2), `R = Σ_r restored_r · (latency + b_r ·
+//! block_copy_s)` with the believed rates at the contexts of the step it serves, over the window `W` that the plan is
+//! made for; the SLO budget, the 0.9 of a resume and goodput still look at `t` alone. **What counts as restored** is
+//! every layer that the new placement keeps on the GPU and that is not there when the plan is made. A running request has
+//! there what its placement says, less what a lazy restore has not brought yet: a newcomer's prefill left the layers of
+//! the placement it was admitted with, and only more than those has to come back; a preempted request that was readmitted
+//! has none until its first decode step. A paused request has none at all: to resume it all that it keeps must come back.
+//! **What the term leaves out**: with `restore = "blocking"` the copies lengthen the next step by `R` (at the true
+//! rates), so over `W` steps it is exact if the plan lasts that long; if the live set changes sooner it is too low. With
+//! `"lazy"` the missing layers are fetched as if they were offloaded in the next step, in place of a prefetch, and what
+//! compute hides of them costs nothing: then it is an upper bound. The link's intercept is not in it. Worked: two
+//! requests of 250 blocks fit resident and take 45.99 ms. They lie at d = 7, where every copy is hidden: 45.99 ms too.
+//! Without it both come back, for 8 copies of 2.337 ms, as they then copy less; with it they stay
+//! (`counting_restores_leaves_away_what_is_copied_unseen`). A modelled solver time is that of the search without it.
+//!
+//! `max_pause = M` bounds starvation (design §4.3): a request paused since `s` comes back at the first decode step whose
+//! start has `now − s ≥ M`, whatever its forecast is of `t_max`; it is no victim again before it has made 32 more tokens.
+//! Worked: with 200 ms a request that would wait over 400 for the next change of the live set waits 200 to 219, the rest
+//! of the step in which the time runs out (`max_pause_brings_a_starving_request_back_and_counts_its_own_trigger` in
+//! `tests/it/engine.rs`).
 //!
 //! Asked before every decode step, it keeps its plan until a trigger of §4.1 fires. Then it solves for the candidates
 //! of that trigger; while there is no feasible plan it pauses one victim and solves again; with no one left to
@@ -311,6 +333,7 @@ impl OrbitFlow {
             space: self.switches.placement_space,
             model: self.step_model(view),
             uniform: self.switches.uniform,
+            migration_cost: self.switches.migration_cost,
             staging_slots,
             node_cap: self.switches.node_cap,
             requests: requests()

@@ -87,7 +87,7 @@ pub struct BadValue {
     pub key: String,
     /// The value as written.
     pub value: String,
-    /// What is wrong: `expected …` or `not supported in this version …`.
+    /// What is wrong: `expected …`.
     pub problem: String,
     /// What to do about it.
     pub hint: Option<String>,

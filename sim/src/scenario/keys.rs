@@ -95,14 +95,7 @@ pub enum Kind {
     /// `true` or `false`.
     Switch,
     /// One of a few words.
-    Choice {
-        /// What this version can do.
-        now: &'static [&'static str],
-        /// What it knows of and refuses.
-        later: &'static [&'static str],
-    },
-    /// `true` or `false`, of which this version can only do `false`.
-    LaterSwitch,
+    Choice(&'static [&'static str]),
     /// In which steps prompts are processed: `separate`, `chunked:N` or `chunked:inf`.
     Prefill,
     /// A table of its own, whose keys stand in this table too.

@@ -249,6 +249,7 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
     set(&mut switches.placement_space, planner.choice("placement_space")?);
     set(&mut switches.forecast, planner.choice("forecast")?);
     set(&mut switches.objective, planner.choice("objective")?);
+    set(&mut switches.migration_cost, planner.switch("migration_cost")?);
     if switches.objective == Objective::Goodput && !switches.pause {
         let named = if planner.node("objective").is_some() { "objective" } else { "pause" };
         return Err(planner.bad(
@@ -257,8 +258,6 @@ fn planner_section(planner: &Section<'_>, switches: &mut PlannerSwitches) -> Res
             None,
         ));
     }
-    // One value in this version: reading it refuses the other.
-    planner.switch("migration_cost")?;
     Ok(())
 }
 

@@ -53,8 +53,7 @@ fn property(key: &Key) -> Value {
             { "type": "array", "items": number(least, most), "minItems": 1, "uniqueItems": true },
         ] }),
         Kind::Switch => json!({ "type": "boolean" }),
-        Kind::Choice { now, .. } => json!({ "enum": now }),
-        Kind::LaterSwitch => json!({ "const": false }),
+        Kind::Choice(words) => json!({ "enum": words }),
         Kind::Prefill => {
             json!({ "type": "string", "pattern": "^(separate|chunked:(inf|0*[1-9][0-9]*))$" })
         }

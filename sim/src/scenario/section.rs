@@ -126,12 +126,8 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub fn switch(&self, name: &str) -> Result<Option<bool>, ScenarioError> {
-        let later = self.key(name).kind == Kind::LaterSwitch;
         match self.node(name).map(|node| &node.value) {
             None => Ok(None),
-            Some(Value::Switch(true)) if later => {
-                Err(self.bad(name, "not supported in this version: expected false", None))
-            }
             Some(Value::Switch(on)) => Ok(Some(*on)),
             Some(_) => Err(self.bad(name, "expected true or false", Some("without quotes"))),
         }
@@ -204,19 +200,16 @@ impl<'a> Section<'a> {
 
     /// One of the words of the key, as the type that bears them.
     pub fn choice<T: Deserialize<'static>>(&self, name: &str) -> Result<Option<T>, ScenarioError> {
-        let Kind::Choice { now, later } = self.key(name).kind else { self.wrong_kind(name) };
+        let Kind::Choice(words) = self.key(name).kind else { self.wrong_kind(name) };
         let Some(node) = self.node(name) else { return Ok(None) };
-        let expected = format!("expected {}", quoted(now));
+        let expected = format!("expected {}", quoted(words));
         let Value::Text(text) = &node.value else { return Err(self.bad(name, &expected, None)) };
-        if let Some(word) = now.iter().find(|word| *word == text) {
+        if let Some(word) = words.iter().find(|word| *word == text) {
             let word: Result<T, ChoiceError> = T::deserialize((*word).into_deserializer());
             return Ok(Some(word.expect("Invariant: the words of the key table are those of the type")));
         }
-        if later.contains(&text.as_str()) {
-            return Err(self.bad(name, &format!("not supported in this version: {expected}"), None));
-        }
         let hint =
-            keys::nearest(text, now.iter().copied()).map(|(word, _)| format!("the nearest is \"{word}\""));
+            keys::nearest(text, words.iter().copied()).map(|(word, _)| format!("the nearest is \"{word}\""));
         Err(self.bad(name, &expected, hint.as_deref()))
     }
 

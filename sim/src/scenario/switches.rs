@@ -209,6 +209,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         placement_space,
         forecast,
         objective,
+        migration_cost,
     } = switches;
     shown([
         ("failure_budget", failure_budget.to_string()),
@@ -227,6 +228,7 @@ fn planner(switches: &PlannerSwitches) -> Shown {
         ("placement_space", word(placement_space)),
         ("forecast", word(forecast)),
         ("objective", word(objective)),
+        ("migration_cost", migration_cost.to_string()),
     ])
 }
 
@@ -241,6 +243,7 @@ fn planner_digest(switches: &PlannerSwitches) -> Shown {
         ("forecast", word(&Forecast::Prefix)),
         ("objective", word(&Objective::StepTime)),
         ("replan_at_window_end", true.to_string()),
+        ("migration_cost", false.to_string()),
     ];
     all.retain(|switch, value| !came_later.iter().any(|(later, was)| switch == later && value == was));
     all

@@ -67,6 +67,66 @@ fn contention_slows_what_overlaps_and_the_forecast_leaves_it_out() {
     assert_refused(&instance.to_string().replace("compute\":1", "computes\":1"), "did you mean `compute`?");
 }
 
+/// Four layers of 1 ms, layer 2 of `a` over the link in 6 ms: the worked step of `pipeline::steady`.
+fn across() -> Value {
+    json!({
+        "layers": 4,
+        "layer_compute_s": 0.001,
+        "link": { "blocks_per_s": 10000, "latency_s": 0 },
+        "requests": [{ "id": "a", "blocks": 60, "offloaded_layers": [2] }],
+        "cross_step_prefetch": true,
+    })
+}
+
+#[test]
+fn cross_step_prefetch_shows_the_step_among_steps_like_it() {
+    let (code, stdout, stderr) = step(&across().to_string(), &["--format", "json"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    // 7 ms instead of 9: max(4 · 1, 6 + 1). Layer 1 0–1, the copy ends at 4, layer 2 4–5, layers 3, 4 to 7.
+    assert_eq!((&answer["step_s"], &answer["stall_s"]), (&json!(0.007), &json!(0.003)));
+    assert_eq!((&answer["copy_s"], &answer["copies"]), (&json!(0.0), &json!([])));
+    let expected = json!({
+        "steps_before": 2, "period": 1, "mean_step_s": 0.007,
+        "carried": [{ "request": "a", "layer": 2, "start_s": -0.002, "end_s": 0.004 }],
+        "ahead": [{ "request": "a", "layer": 2, "start_s": 0.005, "end_s": 0.011 }],
+    });
+    assert_eq!(answer["cross_step"], expected);
+
+    let (code, csv, _) = step(&across().to_string(), &["--format", "csv"]);
+    assert_eq!(code, 0);
+    let rows = "carried,a,2,-0.002,0.004,\nahead,a,2,0.005,0.011,\n";
+    assert!(csv.ends_with(rows), "{csv}");
+
+    let mut off = across();
+    off["cross_step_prefetch"] = json!(false);
+    let (_, stdout, _) = step(&off.to_string(), &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((&answer["step_s"], answer.get("cross_step")), (&json!(0.009), None));
+}
+
+#[test]
+fn the_table_of_a_step_among_others_marks_what_crosses_its_ends() {
+    let (code, stdout, stderr) = step(&across().to_string(), &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(stdout, @r"");
+    // Without anything to copy it is a step like any other.
+    let mut resident = across();
+    resident["requests"][0] = json!({ "id": "a", "blocks": 60 });
+    let (code, stdout, _) = step(&resident.to_string(), &[]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("after 1 steps like it every step is this one"), "{stdout}");
+    assert!(!stdout.contains("carried in:") && !stdout.contains("ahead:"), "{stdout}");
+}
+
+#[test]
+fn cross_step_prefetch_is_a_switch() {
+    let wrong = across().to_string().replace("\"cross_step_prefetch\":true", "\"cross_step_prefetch\":1");
+    assert_refused(&wrong, "cross_step_prefetch: invalid type: integer `1`, expected");
+    let wrong = across().to_string().replace("cross_step_prefetch", "cross_step_prefech");
+    assert_refused(&wrong, "hint: did you mean `cross_step_prefetch`?");
+}
+
 #[test]
 fn prompt_tokens_beside_the_decodes_are_an_even_share_of_every_layer() {
     let mut instance = instance();

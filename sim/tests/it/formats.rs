@@ -179,6 +179,11 @@ fn step_json_has_the_keys_of_the_design_and_no_other() {
     assert_is(&answer, "step", keys);
     assert_is(&answer["layers"][0], "layers[]", "layer, start_s, end_s, stall_s");
     assert_is(&answer["copies"][0], "copies[]", "request, layer, start_s, end_s");
+    let mut across = instance();
+    across["cross_step_prefetch"] = json!(true);
+    let answer = self::answer("step", &across);
+    assert_is(&answer, "step", &format!("{keys}, cross_step"));
+    assert_is(&answer["cross_step"], "cross_step", "steps_before, period, mean_step_s, carried, ahead");
 }
 
 #[test]

@@ -401,6 +401,31 @@ fn the_goodput_objective_leaves_out_whoever_costs_more_tokens_on_time_than_it_ma
 }
 
 #[test]
+fn counting_restores_leaves_away_what_is_copied_unseen() {
+    // Two of 250 blocks, 45.99 ms of compute, 1.437 ms a layer, 2.337 ms a copy. At d = 7 the copies for layers 8, 16, 24
+    // and 32 end after 4.7, 9.3, 14.0 and 18.7 ms, long before those layers: a step takes what it takes without copies.
+    let mut batch = batch(&[4000, 4000]);
+    for request in &mut batch.live {
+        request.placement = Placement::at(Distance::At(7), 32);
+    }
+    let decide = |migration_cost| {
+        let switches = PlannerSwitches { migration_cost, ..PlannerSwitches::PUBLISHED };
+        let decision = batch.decide(&mut *method_of("orbitflow", switches, servers::a6000(), 1));
+        (decision.placements.len(), decision.forecast.expect("a plan"))
+    };
+    let ((moved, resident), (stayed, away)) = (decide(false), decide(true));
+    assert_eq!((moved, stayed, resident), (2, 0, away));
+    // Where a step is 32 ms shorter, what comes back is worth it: of 600 blocks 11 layers, 62 ms over 128 steps.
+    let mut long = two();
+    for request in &mut long.live {
+        request.placement = Placement::at(Distance::At(1), 32);
+    }
+    let counted = PlannerSwitches { migration_cost: true, ..PlannerSwitches::PUBLISHED };
+    let decision = long.decide(&mut *method_of("orbitflow", counted, servers::a6000(), 1));
+    assert_eq!(decision.placements, [(RequestId(0), Placement::at(Distance::At(2), 32))]);
+}
+
+#[test]
 fn the_goodput_objective_loses_no_request_and_does_not_ping_pong() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
     let run = |objective: &str| {

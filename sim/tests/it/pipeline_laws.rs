@@ -10,6 +10,7 @@ use orbitflow_sim::record::StepTimeline;
 use orbitflow_sim::units::{Bytes, BytesPerSec, SimDuration, SimTime};
 use proptest::prelude::*;
 
+mod across;
 mod contention;
 
 /// A [`StepWork`] that owns its times.

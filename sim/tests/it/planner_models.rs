@@ -4,12 +4,13 @@
 use assert_cmd::Command;
 use orbitflow_sim::cost::{Contention, CostModel};
 use orbitflow_sim::engine::{self, Setup};
+use orbitflow_sim::ids::Layer;
 use orbitflow_sim::model::{Distance, Placement};
 use orbitflow_sim::pipeline::CopyOrder;
 use orbitflow_sim::planner::milp::{self, Ties};
 use orbitflow_sim::planner::{
-    Forecast, Instance, PlacementSpace, PlannerSwitches, Scratch, StepModel, forecast, memory_used, samples,
-    search,
+    Forecast, Instance, PlacementSpace, Plan, PlannerSwitches, Scratch, StepModel, brute_force, forecast,
+    memory_used, samples, search,
 };
 use orbitflow_sim::policy::orbitflow::OrbitFlow;
 use orbitflow_sim::record::{Record, Sink, StepRecord};
@@ -143,6 +144,96 @@ fn search_and_milp_reach_the_same_time_over_the_last_layers() {
     assert!(compared > 25, "{compared}");
 }
 
+/// A small instance whose restores count, over a window in which they are worth something, with layers away that are not
+/// those of a distance.
+fn restoring(requests: usize, layers: u32, seed: u64) -> Instance {
+    let mut instance = Instance { migration_cost: true, ..samples::small(requests, layers, seed) };
+    instance.window = 1 + seed % 4;
+    for (place, request) in instance.requests.iter_mut().enumerate() {
+        if place as u64 % 3 < 1 + seed % 2 {
+            let here = Layer::all(layers).filter(|layer| (u64::from(layer.0) * (seed + 3)) % 5 > 1);
+            request.resident_layers = Some(here.collect());
+        }
+    }
+    instance
+}
+
+#[test]
+fn search_milp_and_brute_force_reach_one_answer_with_restores() {
+    let (mut compared, mut restoring_plans, mut staying) = (0, 0, 0);
+    let mut scratch = Scratch::default();
+    for space in [PlacementSpace::Distance, PlacementSpace::Layers] {
+        for (requests, layers, seeds) in [(1, 9, 20), (2, 8, 40), (3, 6, 30), (4, 5, 12)] {
+            for seed in 0..seeds {
+                let instance = Instance { space, ..restoring(requests, layers, seed) };
+                if space == PlacementSpace::Layers && instance.uniform {
+                    let refusal = milp::solve(&instance, Ties::Any).unwrap_err().to_string();
+                    assert!(refusal.starts_with("`uniform`: true: "), "{refusal}");
+                    continue;
+                }
+                let milp = milp::solve(&instance, Ties::Resolved).unwrap();
+                let brute = brute_force::solve(&instance);
+                match (search(&instance, &mut scratch), milp) {
+                    (Ok(search), Ok(milp)) => {
+                        compared += 1;
+                        let nodes = 0;
+                        // which of several sets of a count the MILP takes is not said
+                        let same = |plan: &Plan| {
+                            let counts = plan.placements.iter().map(|one| one.offloaded.len());
+                            let whole = (plan.objective_s * 1e9).round();
+                            (whole, plan.copied_blocks, plan.changed_layers, counts.collect::<Vec<_>>())
+                        };
+                        assert_eq!(same(&search), same(&milp), "{instance:#?}");
+                        let brute = brute.unwrap();
+                        assert_eq!(Plan { nodes, ..search.clone() }, Plan { nodes, ..brute });
+                        restoring_plans += u32::from(search.restore_s > 0.0);
+                        let without = Instance { migration_cost: false, ..instance };
+                        let plain = self::search(&without, &mut scratch).unwrap();
+                        staying += u32::from(search.restore_s < plain.restore_s);
+                    }
+                    (search, milp) => assert_eq!(search.unwrap_err().reason, milp.unwrap_err().reason),
+                }
+            }
+        }
+    }
+    assert!(compared > 60 && restoring_plans > 30 && staying > 20, "{compared} {restoring_plans} {staying}");
+}
+
+#[test]
+fn counting_restores_makes_runs_restore_less() {
+    let mut bytes = [0, 0];
+    for seed in 0..60 {
+        let mut scenario = draw(seed);
+        scenario.server.switches.cross_step_prefetch = false;
+        for (place, migration_cost) in [false, true].into_iter().enumerate() {
+            let planner = PlannerSwitches { migration_cost, node_cap: 2_000, ..scenario.planner };
+            let mut restored = Restored(0);
+            let truth = CostModel { contention: Contention::NONE, ..scenario.truth.clone() };
+            let setup = Setup {
+                requests: &scenario.requests,
+                server: &scenario.server,
+                footprint: scenario.footprint,
+                truth: &truth,
+            };
+            engine::run(setup, &mut OrbitFlow::new(planner, truth.clone()), &mut restored);
+            bytes[place] += restored.0;
+        }
+    }
+    let [without, with] = bytes;
+    assert!(without > 0 && with < without, "{with} bytes against {without}");
+}
+
+/// Bytes of restores over a run.
+struct Restored(u64);
+
+impl Sink for Restored {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Record::Step { step, .. } = record {
+            self.0 += step.h2d_restore.get();
+        }
+    }
+}
+
 #[test]
 fn the_milp_refuses_the_pipeline_forecast() {
     let [_, pipeline, _] = models();
@@ -160,10 +251,14 @@ const WORKED: &str = r#"{"layers": 4, "layer_compute_s": 0.001,
     "failure_budget": 1.0, "window": 32, EXTRA "requests": [{"id": "a", "blocks": 10, "slo_s": 1.0, "deposit": 0}]}"#;
 
 fn plan(extra: &str, args: &[&str]) -> (i32, String, String) {
+    plan_of(&WORKED.replace("EXTRA", extra), args)
+}
+
+fn plan_of(text: &str, args: &[&str]) -> (i32, String, String) {
     let output = Command::new(assert_cmd::cargo::cargo_bin!("orbitflow"))
         .args(["plan", "-"])
         .args(args)
-        .write_stdin(WORKED.replace("EXTRA", extra))
+        .write_stdin(text)
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -196,6 +291,49 @@ fn plan_says_which_model_its_forecast_is_from_and_shows_the_prefix_beside() {
 }
 
 #[test]
+fn plan_says_what_coming_back_costs() {
+    // The worked number of `planner::search::migration`: 4 layers of 1 ms, 3 ms per copy, layer 2 away, room for 3.
+    let moving = |window: u32| {
+        WORKED
+            .replace("\"window\": 32", &format!("\"window\": {window}"))
+            .replace("\"capacity_layer_blocks\": 20", "\"capacity_layer_blocks\": 30")
+            .replace("\"deposit\": 0", "\"deposit\": 0, \"resident_layers\": [1, 3, 4]")
+            .replace("EXTRA", r#""migration_cost": true, "placement_space": "layers","#)
+    };
+    let json = |text: &str, solver| {
+        let (code, stdout, stderr) = plan_of(text, &["--format", "json", "--solver", solver]);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        serde_json::from_str::<serde_json::Value>(&stdout).unwrap()
+    };
+    for solver in ["search", "milp"] {
+        let long = json(&moving(32), solver);
+        let row = serde_json::json!([
+            {"request": "a", "distance": 3, "offloaded_layers": [4], "restored_layers": [2]}
+        ]);
+        assert_eq!((&long["placements"], long["forecast_s"].as_f64()), (&row, Some(0.004)));
+        let migration = serde_json::json!({"objective_s": 0.00409375, "restore_s": 0.003, "window": 32});
+        assert_eq!(long["migration"], migration);
+        let short = json(&moving(1), solver);
+        assert_eq!(short["placements"][0]["offloaded_layers"], serde_json::json!([2]));
+        assert_eq!(short["migration"]["objective_s"].as_f64(), Some(0.006));
+    }
+    let (code, table, _) = plan_of(&moving(32), &[]);
+    assert_eq!(code, 0);
+    for part in [
+        "4; restored 2",
+        "4.093750 ms  the step, and 3.000000 ms of copies that bring layers back over 32 steps",
+    ] {
+        assert!(table.contains(part), "{part} is not in\n{table}");
+    }
+    let (code, listing, _) = plan_of(&moving(32), &["--solver", "milp", "--show-model"]);
+    assert_eq!(code, 0);
+    // 3 ms over 32 steps of 4 ms; every choice but those that leave layer 2 away
+    for part in ["minimise t + 0.023438 a@resident", "a@layers 2+4", "+ 0.023438 a@last 1"] {
+        assert!(listing.contains(part), "{part} is not in\n{listing}");
+    }
+}
+
+#[test]
 fn plan_refuses_what_the_models_do_not_know() {
     let pipeline = r#""forecast": "pipeline","#;
     for (extra, args, said) in [
@@ -203,6 +341,12 @@ fn plan_refuses_what_the_models_do_not_know() {
         (r#""slots": 0,"#, &[], "`slots`: 0: expected a whole number from 1 to 128"),
         (r#""forecast": "pipelines","#, &[], "pipelines"),
         (r#""placement_space": "any","#, &[], "any"),
+        (r#""migration_cost": 1,"#, &[], "`migration_cost`: invalid type: integer `1`"),
+        (
+            r#""migration_cost": true,"#,
+            &[],
+            "`migration_cost`: true: expected `resident_layers` of some request",
+        ),
     ] {
         let (code, stdout, stderr) = plan(extra, args);
         assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");

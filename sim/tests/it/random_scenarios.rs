@@ -117,6 +117,7 @@ pub fn draw(seed: u64) -> Scenario {
         let tokens = one_of(random, &[Some(5), Some(64), Some(250), None]);
         server.switches.prefill = Prefill::Chunked(tokens.and_then(NonZeroU64::new));
     }
+    planner.migration_cost = random.random_bool(0.3);
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }

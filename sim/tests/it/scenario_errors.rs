@@ -205,7 +205,7 @@ fn a_wrong_word_names_the_right_ones() {
             "planner.objective = \"goodput\"\nplanner.pause = false",
             "planner.objective: \"goodput\": expected `pause = true` beside",
         ),
-        ("planner.migration_cost = true", "not supported in this version: expected false"),
+        ("planner.migration_cost = 1", "expected true or false"),
     ];
     for (line, expected) in cases {
         let error = small_and(line).unwrap_err();

@@ -186,6 +186,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         "engine.host_kv=64 GiB",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",
+        "planner.migration_cost=true",
         "link=25.19 GiB/s",
         "policies=[\"orbitflow\", { use = \"orbitflow\", key = \"eager\", feedback = false, pause = true }]",
     ]);
@@ -201,6 +202,7 @@ fn every_switch_off_its_preset_is_reported_and_no_other() {
         ("link", "27047556547 B/s"),
         ("planner.admit_past_paused", "false"),
         ("planner.max_pause", "off"),
+        ("planner.migration_cost", "true"),
         ("policies.eager.feedback", "false"),
     ];
     let expected: BTreeMap<_, _> = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -219,6 +221,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
             "engine.contention=true",
             "engine.cross_step_prefetch=false",
             "engine.prefill=separate",
+            "planner.migration_cost=false",
         ])
         .digest_input(),
         "defaults written out"
@@ -260,6 +263,7 @@ fn every_key_changes_the_digest_and_file_names_do_not() {
         "planner.failure_budget=1",
         "planner.victim=random",
         "planner.as_coded=true",
+        "planner.migration_cost=true",
         "policies=[\"orbitflow\", { use = \"static-1\", victim = \"shortest\" }]",
         "planner.max_pause=off",
         "planner.admit_past_paused=false",

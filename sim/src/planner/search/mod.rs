@@ -13,9 +13,11 @@
 //! Exact unless the node cap is hit, and then it says so. Never bounded by the clock, so deterministic.
 //!
 //! All of this is by the prefix forecast, over the candidates of either placement space. By the simulated step
-//! candidates are searched in [`pipelined`], any layers in [`layers`](super::layers).
+//! candidates are searched in [`pipelined`], any layers in [`layers`](super::layers). Where restores enter the objective
+//! all of it is the one pass of [`migration`], but for what only [`layers`](super::layers) covers.
 
 mod linear;
+pub(super) mod migration;
 mod order;
 pub(super) mod pipelined;
 mod start;
@@ -49,22 +51,28 @@ impl Scratch {
     }
 }
 
-/// The best placement of `instance` by the order of design §4.2; any layers by the simulated step, once they are many,
-/// the best one found ([`layers`]).
+/// The best placement of `instance` by the order of design §4.2; any layers by the simulated step, and any common layers
+/// where restores count, once they are many, the best one found ([`layers`]).
 ///
 /// # Errors
 /// No placement fits memory, or none that fits meets the SLO budget (or none was found before the node cap: then
 /// [`NoPlan::node_cap_hit`]).
 pub fn search(instance: &Instance, scratch: &mut Scratch) -> Result<Plan, NoPlan> {
     let problem = Problem::new(instance, scratch.shape(instance.layers, instance.space));
+    if instance.counts_restores() {
+        return match (instance.space, instance.model, instance.uniform) {
+            (PlacementSpace::Distance, ..) | (_, StepModel::Prefix, false) => migration::search(&problem),
+            (PlacementSpace::Layers, StepModel::Pipeline { .. }, _) | (_, _, true) => {
+                layers::search(&problem)
+            }
+        };
+    }
     match (instance.model, instance.space) {
         (StepModel::Prefix, _) => by_prefix(&problem),
         (StepModel::Pipeline { slots, order }, PlacementSpace::Distance) => {
             pipelined::search(&problem, slots, order)
         }
-        (StepModel::Pipeline { slots, order }, PlacementSpace::Layers) => {
-            layers::search(&problem, slots, order)
-        }
+        (StepModel::Pipeline { .. }, PlacementSpace::Layers) => layers::search(&problem),
     }
 }
 

@@ -155,7 +155,7 @@ fn shadow(problem: &Problem<'_>, order: &Order, limits: &Limits) -> Prices {
 }
 
 /// Where a concave function of a price in `0 … most` is largest, nearly, by golden-section search.
-fn best_price(most: f64, strength: impl Fn(f64) -> f64) -> f64 {
+pub(super) fn best_price(most: f64, strength: impl Fn(f64) -> f64) -> f64 {
     const GOLDEN: f64 = 0.618_033_988_749_894_8;
     let (mut low, mut high) = (0.0, most);
     let (mut left, mut right) = (high - GOLDEN * high, GOLDEN * high);
