@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots paper insights determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper insights check-scenarios determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +28,14 @@ plots: release ## the figures of plots/, drawn again from the demo
 
 paper: ## the paper's experiments: figures, their numbers and summary.md in plots/paper; resumes if it was killed
 	$(CARGO) build --release --package orbitflow-sim --example paper
-	target/release/examples/paper --out plots/paper
+	target/release/examples/paper --out plots
 
-insights: ## the questions the paper leaves open: figures, numbers and insights.md in plots/insights
+insights: ## the questions the paper leaves open: plots/insights.md, its figures and numbers in plots/insights
 	$(CARGO) build --release --package orbitflow-sim --example paper
-	target/release/examples/paper --study insights --out plots/insights
+	target/release/examples/paper --study insights --out plots
+
+check-scenarios: release ## `orbitflow check` on every scenario shipped, at every point of its grids: all laws, and twice the same
+	scenarios/check.sh
 
 determinism: ## the demo from debug and release builds, on one thread and many: the same bytes
 	$(CARGO) build --package orbitflow-sim

@@ -1,15 +1,15 @@
 //! A placement policy from outside the library, beside OrbitFlow on the demo's trace:
-//! `cargo run --release --package orbitflow-sim --example own_policy`.
+//! `cargo run --release --package orbitflow-sim --example own_policy`. `policy::guide` explains it step by step.
 
 use std::path::Path;
 
 use orbitflow_sim::model::{Distance, Placement};
-use orbitflow_sim::policy::{Decision, LiveRequest, Policy, Stage, View, admission};
+use orbitflow_sim::policy::{Decision, Policy, Stage, View, admission};
 use orbitflow_sim::runner::{self, Comparison, Contender, Options};
 use orbitflow_sim::{report, scenario::Scenario};
 
 /// Every second layer of the longest requests is offloaded: of as few of them as the pool allows.
-struct LongestFirst;
+pub struct LongestFirst;
 
 impl Policy for LongestFirst {
     fn decide(&mut self, view: &View<'_>) -> Decision {
@@ -18,21 +18,16 @@ impl Policy for LongestFirst {
         if view.stage == Stage::Admit {
             return admission::first_come_first_served(view, &[Placement::RESIDENT, dense], slots);
         }
-        let mut running: Vec<&LiveRequest> = view.running().collect();
-        running.sort_by_key(|request| request.context());
-        let need = |request: &LiveRequest, placement| view.gpu_need(placement, request.blocks(), slots);
-        let mut left = view.server.gpu_blocks - view.server.gpu_blocks / 100; // one percent to grow into
-        for (index, request) in running.iter().enumerate() {
-            let longer: u64 = running[index + 1..].iter().map(|other| need(other, dense)).sum();
-            if need(request, Placement::RESIDENT) + longer > left {
-                let (short, long) = running.split_at(index);
-                let resident = short.iter().map(|request| (request.id, Placement::RESIDENT));
-                let placements = resident.chain(long.iter().map(|request| (request.id, dense)));
-                return Decision { placements: placements.collect(), ..Decision::default() };
+        let mut layout: Vec<_> = view.running().map(|request| (request, Placement::RESIDENT)).collect();
+        layout.sort_by_key(|(request, _)| std::cmp::Reverse(request.context()));
+        for longest in 0..layout.len() {
+            let needs = layout.iter().map(|(request, at)| view.gpu_need(*at, request.blocks(), slots));
+            if needs.sum::<u64>() <= view.server.gpu_blocks {
+                break;
             }
-            left -= need(request, Placement::RESIDENT);
+            layout[longest].1 = dense;
         }
-        let placements = running.iter().map(|request| (request.id, Placement::RESIDENT)).collect();
+        let placements = layout.iter().map(|(request, placement)| (request.id, *placement)).collect();
         Decision { placements, ..Decision::default() }
     }
 
@@ -46,9 +41,8 @@ pub fn comparison() -> anyhow::Result<Comparison> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/demo.toml");
     let scenario = Scenario::load(&demo, &["policies=[\"orbitflow\", \"static-1\"]".to_owned()])?;
     let mut prepared = runner::prepare(&scenario)?;
-    let mut contenders = std::mem::take(&mut prepared.contenders);
-    contenders.push(Contender::new("longest-first", "Longest first", || Box::new(LongestFirst)));
-    Ok(runner::compare(&prepared, &contenders, Options { laws: true, ..Options::default() }))
+    prepared.contenders.push(Contender::new("longest-first", "Longest first", || Box::new(LongestFirst)));
+    Ok(runner::compare(&prepared, &prepared.contenders, Options { laws: true, ..Options::default() }))
 }
 
 fn main() -> anyhow::Result<()> {

@@ -12,12 +12,32 @@ use orbitflow_sim::planner::{
 
 fn main() {
     let mut args = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    let instances = args.next().unwrap_or(200);
+    let instances = args.next().unwrap_or(INSTANCES);
     let node_cap = args.next().unwrap_or(DEFAULT_NODE_CAP);
     println!("slots,what,reference,differ,proven,median_lost_pct,p95_lost_pct,max_lost_pct");
     for slots in [1, 2] {
-        table(slots, instances, node_cap);
+        for row in table(slots, instances, node_cap) {
+            let Row { way, reference, differ, proven, lost_pct: [median, p95, max] } = row;
+            println!("{slots},{way},{reference},{differ},{proven},{median:.2},{p95:.2},{max:.2}");
+        }
     }
+}
+
+/// Batches that are drawn unless someone says otherwise.
+pub const INSTANCES: u64 = 200;
+
+/// One way to plan beside another one.
+pub struct Row {
+    /// The way.
+    pub way: &'static str,
+    /// The other one.
+    pub reference: &'static str,
+    /// Batches whose placements differ.
+    pub differ: usize,
+    /// Batches whose plan is proven to be the best by its own forecast.
+    pub proven: usize,
+    /// How much longer its simulated steps are than the other's, per cent: median, 95th percentile, most.
+    pub lost_pct: [f64; 3],
 }
 
 /// The simulated steps of one way to plan, and what else is counted.
@@ -35,18 +55,18 @@ impl Way {
         self.placements.push(plan.placements.clone());
     }
 
-    fn row(&self, slots: u32, name: &str, reference: &Way, of: &str) {
+    fn beside(&self, way: &'static str, other: &Way, reference: &'static str) -> Row {
         let mut lost: Vec<f64> =
-            self.steps.iter().zip(&reference.steps).map(|(step, best)| 100.0 * (step / best - 1.0)).collect();
+            self.steps.iter().zip(&other.steps).map(|(step, best)| 100.0 * (step / best - 1.0)).collect();
         lost.sort_by(f64::total_cmp);
         let at = |p: f64| lost[(p * lost.len() as f64).ceil() as usize - 1];
-        let differ = self.placements.iter().zip(&reference.placements).filter(|(a, b)| a != b).count();
-        let proven = self.proven;
-        println!("{slots},{name},{of},{differ},{proven},{:.2},{:.2},{:.2}", at(0.5), at(0.95), at(1.0));
+        let differ = self.placements.iter().zip(&other.placements).filter(|(a, b)| a != b).count();
+        Row { way, reference, differ, proven: self.proven, lost_pct: [at(0.5), at(0.95), at(1.0)] }
     }
 }
 
-fn table(slots: u32, instances: u64, node_cap: u64) {
+/// Every comparison of two ways to plan, on so many batches.
+pub fn table(slots: u32, instances: u64, node_cap: u64) -> Vec<Row> {
     let pipeline = StepModel::Pipeline { slots, order: CopyOrder::ReadyFirst };
     let spaces = [PlacementSpace::Distance, PlacementSpace::Layers];
     let [mut prefix, mut simulated] = [(); 2].map(|()| [Way::default(), Way::default()]);
@@ -60,9 +80,11 @@ fn table(slots: u32, instances: u64, node_cap: u64) {
             }
         }
     }
-    prefix[0].row(slots, "distances by prefix", &simulated[0], "distances by pipeline");
-    prefix[1].row(slots, "layers by prefix", &simulated[1], "layers by pipeline");
-    prefix[1].row(slots, "layers by prefix", &prefix[0], "distances by prefix");
-    simulated[0].row(slots, "distances by pipeline", &simulated[1], "layers by pipeline");
-    simulated[1].row(slots, "layers by pipeline", &simulated[1], "itself");
+    let [by_distance, any] = &simulated;
+    vec![
+        prefix[0].beside("distances by prefix", by_distance, "distances by pipeline"),
+        prefix[1].beside("layers by prefix", any, "layers by pipeline"),
+        prefix[1].beside("layers by prefix", &prefix[0], "distances by prefix"),
+        by_distance.beside("distances by pipeline", any, "layers by pipeline"),
+    ]
 }

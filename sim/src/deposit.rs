@@ -3,6 +3,10 @@
 //! With `G_i` the generation time of token `i` and `D_0 = G_0`: `due_i = D_{i−1} + SLO`, `D_i = max(due_i, G_i)`,
 //! late iff `G_i > due_i`. After a late token the playback clock restarts at it. A due time beyond 213 days (a promise
 //! of a day for each of many tokens) stays at 213 days: no simulated token comes later.
+//!
+//! Worked (SLO 10 s): tokens made 1, 2 and 3 s after the first are shown at 10, 20 and 30 s. At 3 s the deposit is
+//! `ceil((30 − 3)/10) = 3` tokens, at 11 s 2, at 30 s none. Tests: `the_deposit_counts_tokens_not_yet_shown`,
+//! `tokens_are_late_and_shown_as_in_the_known_answers`.
 
 use crate::units::{SimDuration, SimTime};
 

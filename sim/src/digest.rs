@@ -241,6 +241,10 @@ fn put_step(out: &mut Vec<u8>, step: &StepRecord) {
     if let Some(proof) = step.proof {
         out.push(1 + proof as u8);
     }
+    if let Some(bound) = step.bound {
+        out.push(4);
+        put(out, bound.as_picos());
+    }
 }
 
 /// A base-128 number: seven bits a byte, lowest first, the top bit set on all but the last.
@@ -304,7 +308,7 @@ mod tests {
     #[test]
     fn every_field_of_a_step_is_in_the_digest() {
         let honest = digest(&run());
-        let changes: [fn(&mut StepRecord); 20] = [
+        let changes: [fn(&mut StepRecord); 22] = [
             |step| step.index += 1,
             |step| step.kind = StepKind::Prefill,
             |step| step.kind = StepKind::Mixed,
@@ -325,6 +329,8 @@ mod tests {
             |step| step.h2d_restore += crate::units::Bytes::new(1),
             |step| step.d2h += crate::units::Bytes::new(1),
             |step| step.trigger = Some(crate::record::Trigger::LiveSet),
+            |step| step.bound = Some(SimDuration::ZERO),
+            |step| step.proof = Some(crate::record::StepProof::Optimal),
         ];
         for (place, change) in changes.iter().enumerate() {
             let mut script = run();

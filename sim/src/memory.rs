@@ -2,6 +2,12 @@
 //!
 //! The GPU pool is a flat number of layer-blocks; any layer of any request may use any free one, so only counts
 //! matter (design §3.1). The host pool holds a full copy of every layer of every admitted request (§3.3).
+//!
+//! **Bounded host memory** (`host_kv`; facts A.3): `Σ_r L·b_r·block ≤ host_kv` over admitted requests, paused and preempted
+//! ones included. Who does not fit waits; a prompt that never can is rejected; a running request whose next row finds no
+//! room gives up its turn until there is. Worked (4 layers of 1 MB per block, 8 MB): a request of one block has 4 MB, so one
+//! of two blocks, 8 MB, waits until the first has ended, at 18 ms. Tests: `host_memory_is_waited_for`,
+//! `what_can_never_fit_is_rejected_at_once_with_its_reason`.
 
 use crate::units::Bytes;
 

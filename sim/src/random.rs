@@ -257,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_noise_factor_is_lognormal_of_mean_1_and_belongs_to_one_thing() {
+        // σ² = ln 1.25 = 0.22314; z = 1: exp(0.47238 − 0.11157) = 1.4345
+        let factor = |z: f64, cv: f64| {
+            let variance = (cv * cv + 1.0).ln();
+            (variance.sqrt() * z - variance / 2.0).exp()
+        };
+        assert!((factor(1.0, 0.5) - 1.4345).abs() < 1e-4);
+        // Step 7, request 3, layer 12; asked for twice, and after another one.
+        let copy = [7, 3, 12];
+        let z = standard_normal(&mut keyed(1, Stream::Noise, &copy));
+        let ours = keyed_factor(1, Stream::Noise, &copy, 0.5);
+        assert!((ours - factor(z, 0.5)).abs() < 1e-12);
+        let all: Vec<f64> =
+            (0..20_000).map(|step| keyed_factor(1, Stream::Noise, &[step, 3, 12], 0.5)).collect();
+        assert_eq!(all[7], ours);
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let variance = all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / all.len() as f64;
+        // Of 20,000 the mean is known to 0.5/√20,000 = 0.0035.
+        assert!(
+            (mean - 1.0).abs() < 0.012 && (variance.sqrt() / mean - 0.5).abs() < 0.025,
+            "{mean} {variance}"
+        );
+    }
+
+    #[test]
     fn a_weight_of_zero_is_never_drawn() {
         let drawn = samples(|g| weighted_index(g, &[0.0, 1.0, 0.0]) as f64);
         assert!(drawn.iter().all(|&index| index == 1.0));

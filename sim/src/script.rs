@@ -287,6 +287,7 @@ pub fn blank(kind: StepKind) -> StepRecord {
         prefill: SimDuration::ZERO,
         restore: SimDuration::ZERO,
         planning: SimDuration::ZERO,
+        bound: None,
         forecast: None,
         running: 0,
         paused: 0,

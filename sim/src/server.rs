@@ -1,4 +1,26 @@
 //! The server that is simulated: its sizes and the switches of its model (design §3.7), with their two named sets.
+//!
+//! Admission, write-through and copies across steps have pages of their own (`policy::admission`, `pipeline`). The others:
+//!
+//! * **Restores** (`restore`; design §3.5.4, facts A.3). A request whose `m_r` layers become resident copies each of them once,
+//!   in a time `C_r`. Blocking: the step begins with `Σ_r m_r·C_r`. Lazy: they are copies of the next decode step
+//!   like any other, within its slots, and stay. Worked (4 layers of 1 ms, 4 copies of 1 ms): blocking 4 + 4 = 8 ms; lazy
+//!   with one slot 8 ms, with two 5 ms. Test: `restores_lengthen_the_step_when_blocking_and_overlap_compute_when_lazy`.
+//! * **Planning time** (`planning`, `solver_time`; design §3.7). Of the modelled time `s` of a step's plans, and `p` the
+//!   length of the step before, the step pays `s` when synchronous, `max(0, s − p)` ahead, nothing when free. Worked
+//!   (p = 16 ms): 5 ms cost 5 synchronous and 0 ahead; 20 ms cost 4 ahead.
+//!   Test: `solver_time_lengthens_the_step_when_synchronous_and_hides_behind_the_previous_one_when_ahead`.
+//! * **Staging** (`charge_staging`, `slots`; design §3.4, facts A.4). A request of `b` blocks with any layer offloaded takes
+//!   `(L − n)·b + slots·b` layer-blocks when staging is charged, `(L − n)·b` when not. Worked (L = 32): 300 blocks at
+//!   distance 1 and two slots are 16·300 + 600 = 5,400.
+//!   Test: `the_example_offloads_every_second_layer_of_the_longest_and_of_no_more_than_it_must`.
+//! * **Noise** (`noise`; design §3.6). A step's compute and each copy take `exp(σ·z − σ²/2)` times as long, with
+//!   `σ² = ln(1 + cv²)` and `z` a standard normal number drawn from (seed, step) and (seed, step, request, layer): mean 1,
+//!   coefficient of variation `cv`, and the same whatever else was drawn. Worked: cv = 0.5 is σ² = 0.2231, z = 1 is 1.434.
+//!   Test: `a_noise_factor_is_lognormal_of_mean_1_and_belongs_to_one_thing`.
+//! * **Tail and link intercept** (design §3.4, §3.6; facts H). Each is added once per step, the intercept only where anything
+//!   is copied. Worked (compute 4 ms, tail 3, intercept 10): 7 ms resident, 19 with two copies of 2 ms that stall it by
+//!   2. Test: `tail_and_link_intercept_are_added_once_per_step`.
 
 use std::fmt;
 use std::num::NonZeroU64;

@@ -10,6 +10,7 @@ use orbitflow_sim::plot::style::{self, PolicyStyle};
 use orbitflow_sim::plot::words;
 
 use super::experiment::{Across, Experiment, Study};
+use super::insights;
 use super::scores::Metric;
 use super::student::Interval;
 use super::table::{Cell, Table};
@@ -29,7 +30,7 @@ const NOTE_LINE: f64 = 16.0;
 /// Panels side by side.
 const COLUMNS: usize = 7;
 
-const fn columns(study: Study) -> [Metric; COLUMNS] {
+fn columns(study: Study, experiment: &Experiment) -> [Metric; COLUMNS] {
     match study {
         Study::Paper => [
             Metric::TbtPaper,
@@ -40,15 +41,7 @@ const fn columns(study: Study) -> [Metric; COLUMNS] {
             Metric::TtftMedian,
             Metric::Throughput,
         ],
-        Study::Insights => [
-            Metric::TbtStepDeposit,
-            Metric::TbtGapDeposit,
-            Metric::EndToEnd,
-            Metric::EndToEndLongest,
-            Metric::PlaybackStall,
-            Metric::LongestPause,
-            Metric::Throughput,
-        ],
+        Study::Insights => insights::panels(experiment),
     }
 }
 
@@ -83,7 +76,7 @@ pub fn draw(study: Study, experiment: &Experiment, table: &Table) -> Result<Stri
         canvas.text(experiment.title, (MARGIN, 30.0), 21.0, INK, Align::Start);
         canvas.text(experiment.setting, (MARGIN, 56.0), 13.0, MUTED, Align::Start);
         figure.draw_legend(canvas, 84.0);
-        for (index, metric) in columns(study).into_iter().enumerate() {
+        for (index, metric) in columns(study, experiment).into_iter().enumerate() {
             figure.draw_column(canvas, experiment, index, metric, top);
         }
         for (index, row) in figure.rows.iter().enumerate() {

@@ -5,12 +5,16 @@
 
 use std::fmt::Write as _;
 
+use orbitflow_sim::planner::DEFAULT_NODE_CAP;
+use orbitflow_sim::plot::words;
+
 use super::experiment::{Across, Experiment};
+use super::planner_models::{self, Row};
 use super::scores::Metric;
-use super::table::Table;
+use super::table::{Cell, Table};
 
 /// Every question, in the order of `insights.md`.
-pub const QUESTIONS: [Experiment; 9] = [
+pub const QUESTIONS: [Experiment; 10] = [
     Experiment {
         name: "placement",
         title: "Does a free choice of layers, or a better forecast, change the answer?",
@@ -54,6 +58,12 @@ pub const QUESTIONS: [Experiment; 9] = [
         across: Across::Axis("engine.slots", "Staging slots per request"),
     },
     Experiment {
+        name: "scoring",
+        title: "How does the ranking change with the scoring?",
+        setting: "8B on one A6000, published fit; batch size 4, load 2×, cv 1",
+        across: Across::SloScale,
+    },
+    Experiment {
         name: "starve",
         title: "Who starves under longest-first?",
         setting: "8B on one A6000, published fit; batch size 4, cv 1",
@@ -68,14 +78,90 @@ pub const QUESTIONS: [Experiment; 9] = [
 ];
 
 /// The numbers beside the sentences.
-const COLUMNS: [Metric; 6] = [
-    Metric::EndToEnd,
-    Metric::EndToEndLongest,
-    Metric::PlaybackStall,
+fn columns(name: &str) -> &'static [Metric] {
+    match name {
+        "ceiling" => &[
+            Metric::EndToEnd,
+            Metric::PlaybackStall,
+            Metric::TbtStepDeposit,
+            Metric::AboveBound,
+            Metric::OverCompute,
+            Metric::Throughput,
+        ],
+        "scoring" => SCORINGS,
+        "starve" => &[
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::LongestPause,
+            Metric::PlaybackStall,
+            Metric::TbtStepDeposit,
+            Metric::Throughput,
+        ],
+        _ => &[
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::PlaybackStall,
+            Metric::TtftMedian,
+            Metric::TbtStepDeposit,
+            Metric::TbtGapDeposit,
+            Metric::Throughput,
+        ],
+    }
+}
+
+/// What methods are ranked by: the steps' times without and with deposit, what the client sees likewise, its playback, the
+/// whole answer, and the server's own number.
+const SCORINGS: &[Metric] = &[
+    Metric::TbtStep,
     Metric::TbtStepDeposit,
+    Metric::TbtGap,
     Metric::TbtGapDeposit,
+    Metric::PlaybackStall,
+    Metric::EndToEnd,
     Metric::Throughput,
 ];
+
+/// The panels of a question's figure.
+pub fn panels(question: &Experiment) -> [Metric; 7] {
+    match question.name {
+        "ceiling" => [
+            Metric::AboveBound,
+            Metric::OverCompute,
+            Metric::TbtStepDeposit,
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::PlaybackStall,
+            Metric::Throughput,
+        ],
+        "scoring" => [
+            Metric::TbtStep,
+            Metric::TbtStepDeposit,
+            Metric::TbtGap,
+            Metric::TbtGapDeposit,
+            Metric::PlaybackStall,
+            Metric::EndToEnd,
+            Metric::Throughput,
+        ],
+        "budget" | "admit" => [
+            Metric::TbtStepDeposit,
+            Metric::TbtGapDeposit,
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::PlaybackStall,
+            Metric::TtftMedian,
+            Metric::Throughput,
+        ],
+        _ => [
+            Metric::TbtStepDeposit,
+            Metric::TbtGapDeposit,
+            Metric::EndToEnd,
+            Metric::EndToEndLongest,
+            Metric::PlaybackStall,
+            Metric::LongestPause,
+            Metric::Throughput,
+        ],
+    }
+}
 
 /// Three sentences on one question.
 fn sentences(name: &str) -> [&'static str; 3] {
@@ -115,6 +201,11 @@ fn sentences(name: &str) -> [&'static str; 3] {
             "The order in throughput is the same with one slot and with four: OrbitFlow, uniform with pause, heuristic, SLO-aware, FlexGen; Static 4 and No offload are above them all, and DeepSpeed, with two slots of its own, below.",
             "End to end the heuristic leads with one slot and loses a quarter of it with four, as charged staging holds newcomers back; OrbitFlow's TBT grows with every slot while its end-to-end score does not.",
         ],
+        "scoring" => [
+            "TO BE WRITTEN: to be written after the numbers are there.",
+            "TO BE WRITTEN: to be written after the numbers are there.",
+            "TO BE WRITTEN: to be written after the numbers are there.",
+        ],
         "starve" => [
             "Without a bound longest-first keeps the unluckiest request waiting for 15 to 20 minutes in the mean over seeds, shortest-first and random victims for 7 to 14; `max_pause` cuts it to its 240 s.",
             "It is the long requests that wait, and yet the longest quarter meets its promise end to end as often as under the other rules, or with no pause at all: they were late anyway.",
@@ -137,7 +228,7 @@ pub fn markdown(tables: &[(Experiment, Table)]) -> String {
         write!(text, "\n## {}\n\n", experiment.title).expect(ANY_TEXT);
         writeln!(
             text,
-            "{}. `scenarios/insights/{name}.toml`, [figure]({name}.svg), [numbers]({name}.csv).\n",
+            "{}. `scenarios/insights/{name}.toml`, [figure](insights/{name}.svg), [numbers](insights/{name}.csv).\n",
             experiment.setting
         )
         .expect(ANY_TEXT);
@@ -145,23 +236,89 @@ pub fn markdown(tables: &[(Experiment, Table)]) -> String {
             writeln!(text, "* {sentence}").expect(ANY_TEXT);
         }
         text.push('\n');
-        numbers(&mut text, table);
+        if name == "scoring" {
+            orders(&mut text, table);
+        }
+        numbers(&mut text, name, table);
+        if name == "placement" {
+            batches(&mut text);
+        }
     }
     text
 }
 
-fn numbers(text: &mut String, table: &Table) {
-    let titles: Vec<&str> = COLUMNS.iter().map(|metric| metric.title()).collect();
-    writeln!(text, "| at | method | {} |\n|---|---|{}", titles.join(" | "), "---|".repeat(COLUMNS.len()))
+fn numbers(text: &mut String, name: &str, table: &Table) {
+    let columns = columns(name);
+    let titles: Vec<&str> = columns.iter().map(|metric| metric.title()).collect();
+    writeln!(text, "| at | method | {} |\n|---|---|{}", titles.join(" | "), "---|".repeat(columns.len()))
         .expect(ANY_TEXT);
     for (cell, place) in table.cells.iter().enumerate() {
         for (key, label) in &table.policies {
-            let number = |metric| match table.mean(cell, key, metric) {
+            let number = |metric: &Metric| match table.mean(cell, key, *metric) {
+                Some(mean) if *metric == Metric::OverCompute => {
+                    format!("{:.2} ± {:.2}", mean.mean, mean.half)
+                }
                 Some(mean) => format!("{:.1} ± {:.1}", mean.mean, mean.half),
                 None => "–".to_owned(),
             };
-            let numbers: Vec<String> = COLUMNS.into_iter().map(number).collect();
-            writeln!(text, "| {} | {label} | {} |", place.place, numbers.join(" | ")).expect(ANY_TEXT);
+            let numbers: Vec<String> = columns.iter().map(number).collect();
+            writeln!(text, "| {} | {label} | {} |", place_of(place), numbers.join(" | ")).expect(ANY_TEXT);
+        }
+    }
+}
+
+/// Along the axis; the SLO scale where that is the axis.
+fn place_of(cell: &Cell) -> String {
+    if cell.place.is_empty() { words::factor(cell.scale) } else { cell.place.clone() }
+}
+
+/// The methods from best to worst by each scoring, at each place.
+fn orders(text: &mut String, table: &Table) {
+    let places: Vec<String> = table.cells.iter().map(place_of).collect();
+    writeln!(text, "| best to worst by | {} |\n|---|{}", places.join(" | "), "---|".repeat(places.len()))
+        .expect(ANY_TEXT);
+    for metric in SCORINGS {
+        let orders: Vec<String> = (0..table.cells.len()).map(|cell| order(table, cell, *metric)).collect();
+        writeln!(text, "| {} | {} |", metric.title(), orders.join(" | ")).expect(ANY_TEXT);
+    }
+    text.push_str(
+        "\n`>`: the 95 % interval of the difference, seed by seed, is above 0; `≈`: it is not (each beside the next).\n\n",
+    );
+}
+
+/// The methods by their mean; neighbours that the seeds cannot tell apart are joined by `≈`.
+fn order(table: &Table, cell: usize, metric: Metric) -> String {
+    let sign = if metric == Metric::PlaybackStall { -1.0 } else { 1.0 };
+    let mean = |key: &str| table.mean(cell, key, metric).map_or(f64::NEG_INFINITY, |mean| sign * mean.mean);
+    let mut ranked: Vec<&(String, String)> = table.policies.iter().collect();
+    ranked.sort_by(|(a, _), (b, _)| mean(b).total_cmp(&mean(a)));
+    let mut text = ranked.first().map_or(String::new(), |(_, label)| label.clone());
+    for pair in ranked.windows(2) {
+        let difference = table.pairs(cell, &pair[0].0, &pair[1].0, metric, |ours, theirs| ours - theirs);
+        let apart = difference.is_some_and(|gap| sign * gap.mean - gap.half > 0.0);
+        write!(text, " {} {}", if apart { ">" } else { "≈" }, pair[1].1).expect(ANY_TEXT);
+    }
+    text
+}
+
+/// Whether the optimum of one step changes: the ways to plan, on random batches.
+fn batches(text: &mut String) {
+    writeln!(
+        text,
+        "\nOne step of {} random batches of four requests under pressure (`sim/examples/planner_models.rs`): whose placements \
+         differ, and how much longer the simulated step is.\n\n| slots | planned | instead of | batches that differ | longer, \
+         median (%) | 95th percentile (%) | most (%) |\n|---|---|---|---|---|---|---|",
+        planner_models::INSTANCES
+    )
+    .expect(ANY_TEXT);
+    for slots in [1, 2] {
+        for row in planner_models::table(slots, planner_models::INSTANCES, DEFAULT_NODE_CAP) {
+            let Row { way, reference, differ, lost_pct: [median, p95, most], .. } = row;
+            writeln!(
+                text,
+                "| {slots} | {way} | {reference} | {differ} | {median:.2} | {p95:.2} | {most:.2} |"
+            )
+            .expect(ANY_TEXT);
         }
     }
 }
@@ -189,10 +346,15 @@ mod tests {
             let grid =
                 question.grid(&folder, &["seed=1".to_owned()]).unwrap_or_else(|error| panic!("{error}"));
             for point in grid.points() {
-                orbitflow_sim::runner::prepare(&point.scenario)
+                let prepared = orbitflow_sim::runner::prepare(&point.scenario)
                     .unwrap_or_else(|error| panic!("{}: {}: {error}", question.name, point.name));
-                let Across::Axis(axis, _) = question.across else { panic!("{}", question.name) };
-                assert!(coordinate(&point, axis).is_some(), "{}: {axis}", question.name);
+                match question.across {
+                    Across::Axis(axis, _) => {
+                        assert!(coordinate(&point, axis).is_some(), "{}: {axis}", question.name);
+                    }
+                    Across::SloScale => assert!(prepared.scoring.scales.len() > 1, "{}", question.name),
+                    Across::Policies => panic!("{}", question.name),
+                }
             }
             assert!(sentences(question.name).iter().all(|sentence| sentence.len() > 40), "{}", question.name);
         }

@@ -1,7 +1,8 @@
 //! The experiments of the OrbitFlow paper on this simulator: figures, their numbers, and a table of claims and verdicts.
 //!
-//! `cargo run --release --package orbitflow-sim --example paper -- --out plots/paper` runs every grid of
-//! `scenarios/paper` and writes per experiment `NAME.svg` and `NAME.csv`, and `summary.md`. Finished points are kept
+//! `cargo run --release --package orbitflow-sim --example paper -- --out plots` runs every grid of `scenarios/paper` and writes
+//! per experiment `paper/NAME.svg` and `paper/NAME.csv`, and `paper/summary.md`; with `--study insights` those of
+//! `scenarios/insights` to `insights/`, and `insights.md`. Finished points are kept
 //! in `--cache`, so a run that was killed goes on. The same program gives the same bytes, on one thread or many. What
 //! it knows of the paper's numbers is in `claims`; step and copy times are the published fits, nothing is measured.
 
@@ -9,6 +10,9 @@ mod claims;
 mod experiment;
 mod figure;
 mod insights;
+#[path = "../planner_models.rs"]
+#[expect(dead_code, reason = "its `main` only prints what is a table here")]
+mod planner_models;
 mod reasons;
 mod run;
 mod scores;
@@ -34,8 +38,8 @@ struct Arguments {
     /// The paper's experiments, or the questions it leaves open.
     #[arg(long, value_enum, default_value = "paper")]
     study: Study,
-    /// Folder for figures, their numbers and the text.
-    #[arg(long, default_value = "plots/paper")]
+    /// Folder for the study's folder of figures and numbers, and its text.
+    #[arg(long, default_value = "plots")]
     out: PathBuf,
     /// Folder that has the study's folder of scenarios.
     #[arg(long, default_value = "scenarios")]
@@ -54,20 +58,22 @@ fn main() -> anyhow::Result<()> {
     let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
     let store = Store::open(&arguments.cache, &program)?;
     let files = files(arguments.study, &tables(&arguments, &store)?)?;
-    std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
+    let folder = arguments.out.join(arguments.study.name());
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     files.iter().try_for_each(|(name, text)| write(&arguments.out, name, text))
 }
 
-/// Every file by name.
+/// Every file by its path below the folder for both studies.
 fn files(study: Study, tables: &[(Experiment, Table)]) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for (experiment, table) in tables {
         let svg = figure::draw(study, experiment, table).map_err(anyhow::Error::msg)?;
-        files.push((format!("{}.svg", experiment.name), svg));
-        files.push((format!("{}.csv", experiment.name), table.csv()));
+        let path = format!("{}/{}", study.name(), experiment.name);
+        files.push((format!("{path}.svg"), svg));
+        files.push((format!("{path}.csv"), table.csv()));
     }
     files.push(match study {
-        Study::Paper => ("summary.md".to_owned(), summary::markdown(tables)),
+        Study::Paper => ("paper/summary.md".to_owned(), summary::markdown(tables)),
         Study::Insights => ("insights.md".to_owned(), insights::markdown(tables)),
     });
     Ok(files)
@@ -116,7 +122,7 @@ fn progress(points: u64) -> ProgressBar {
 /// A file that appears whole or not at all.
 fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     let path = dir.join(name);
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(dir))?;
     file.write_all(text.as_bytes())?;
     file.persist(&path).with_context(|| path.display().to_string())?;
     let mut readable = std::fs::metadata(&path)?.permissions();

@@ -48,10 +48,14 @@ pub enum Metric {
     Finished,
     /// End-to-end attainment of the quarter of the requests with the longest contexts at their end.
     EndToEndLongest,
+    /// Mean over decode steps of step over `max(compute, copies)` − 1, the copies being those of the method's own placement.
+    AboveBound,
+    /// Decode time over its compute alone: 1 + stall / compute, over the whole run.
+    OverCompute,
 }
 
 /// Every metric: its column in files, and how figures call it and its unit.
-pub const METRICS: [(Metric, &str, &str); 18] = [
+pub const METRICS: [(Metric, &str, &str); 20] = [
     (Metric::TbtPaper, "tbt_paper_pct", "TBT, paper's scoring (%)"),
     (Metric::TbtPaperAllTokens, "tbt_paper_all_tokens_pct", "TBT, paper's scoring, all tokens (%)"),
     (Metric::TbtStep, "tbt_step_pct", "TBT, no deposit (%)"),
@@ -70,6 +74,8 @@ pub const METRICS: [(Metric, &str, &str); 18] = [
     (Metric::LongestPause, "longest_pause_s", "Longest pause (s)"),
     (Metric::Finished, "finished_pct", "Requests finished (%)"),
     (Metric::EndToEndLongest, "e2e_longest_quarter_pct", "e2e, longest quarter (%)"),
+    (Metric::AboveBound, "above_bound_mean_pct", "Above max(compute, copies), %"),
+    (Metric::OverCompute, "decode_over_compute", "Decode over compute alone"),
 ];
 
 impl Metric {
@@ -150,6 +156,9 @@ fn value(metric: Metric, saved: &SavedResults, policy: &PolicyResult, scale: &Sc
                 saved.requests.iter().filter(|row| row.policy == policy.key).collect();
             end_to_end_of_the_longest_quarter(&own)
         }
+        Metric::AboveBound => policy.above_bound_pct.mean?,
+        Metric::OverCompute if policy.busy_s.compute == 0.0 => return None,
+        Metric::OverCompute => 1.0 + policy.busy_s.stall / policy.busy_s.compute,
         Metric::Finished => policy.requests.finished as f64 / policy.requests.arrived as f64 * 100.0,
     })
 }

@@ -1,4 +1,10 @@
-//! How much KV a GPU holds beside the weights.
+//! How much KV a GPU holds beside the weights (design §2.2: `gpu_kv` absent; `gpu-measurement.md` §2.6 and §2.7).
+//!
+//! The rule: `blocks = floor((n·(memory − 10 %) − weights) / block)` layer-blocks for n GPUs, the tenth being for activations,
+//! workspaces and the driver. Worked: Llama-3-8B on an A6000 of 48 GiB, 46,385,646,797 B usable less 16,060,522,496 B of
+//! weights: 30,325,124,301 B, 462,724 layer-blocks of 65,536 B; with 8-bit KV 925,449 of 32,768 B; on two GPUs 1,170,513.
+//! Tests: `capacity_by_hand_for_16_and_8_bit_kv_and_for_several_gpus`,
+//! `weights_that_do_not_fit_are_said_with_the_number_of_gpus_that_hold_them`.
 
 use super::{CostError, HardwareProfile};
 use crate::model::{ModelSpec, TensorParallel};
@@ -8,8 +14,7 @@ use crate::model::{ModelSpec, TensorParallel};
 pub const MEMORY_RESERVE: f64 = 0.10;
 
 /// Layer-blocks that fit beside the weights: `floor((n·(memory − 10 %) − weights) / block)`, n GPUs with the profile's
-/// memory each, and a block of all of them together. Llama-3-8B on an A6000 of 48 GiB: 0.9·48 GiB − 16,060,522,496 B of
-/// weights leave 30,325,124,301 B, 462,724 layer-blocks of 65,536 B; with fp8 KV twice as many.
+/// memory each, and a block of all of them together.
 ///
 /// # Errors
 /// The profile does not say how much memory there is, or the weights leave no room for a block.

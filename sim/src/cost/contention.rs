@@ -3,6 +3,12 @@
 //! A profile has a factor per pair, `slowed|by`. The simulator knows one kind of copy and one kind of layer, so it
 //! takes the pair that was measured under the kernels of a whole decode layer, or the worst single kernel.
 //! Knows nothing about when anything runs: the pipeline applies the factors, and only to what overlaps.
+//!
+//! The rule: side by side, a copy advances at `1/γ_copy` and a layer at `1/γ_compute` of its speed alone; alone, at 1.
+//! Worked (γ_copy = 1.5, γ_compute = 1.25): two layers of 1,000 ps, a copy of 2,000 for the second. Layer 1 runs beside the
+//! copy until 1,250, when 833.3 of the copy are done; the rest ends at 2,416.7, rounded up; layer 2 alone ends at 3,417.
+//! Without contention it would be 3,000. Tests: `only_the_overlap_of_a_copy_and_a_layer_is_slowed`, in an engine
+//! `contention_of_the_true_hardware_slows_what_overlaps_in_a_step`.
 
 use std::collections::BTreeMap;
 

@@ -15,9 +15,10 @@
 //! * **All-reduce.** Two per layer (behind attention's output projection and behind the MLP), each over one row of
 //!   `hidden` elements per token: `2·(latency + rows·hidden·element/rate)` per layer, if the profile knows them.
 //!
-//! Worked number: two GPUs, Llama-3-8B, an all-reduce of 10 µs + bytes / 100 GB/s, 8 requests: `2·(10 + 8·4096·2/10⁵)` =
+//! Worked: two GPUs, Llama-3-8B, an all-reduce of 10 µs + bytes / 100 GB/s, 8 requests: `2·(10 + 8·4096·2/10⁵)` =
 //! 21.311 µs per layer. A copy of 64 MiB at 10 GB/s and 5 µs takes 6.716 ms on one GPU and over a shared link, and
-//! 3.360 ms over two links.
+//! 3.360 ms over two links. Tests: `the_worked_copy_of_the_header`,
+//! `an_all_reduce_is_two_per_layer_in_decode_and_prefill`; that one GPU is none of this, `one_gpu_is_no_tensor_parallelism`.
 
 use super::profile::AllReduce;
 use super::{

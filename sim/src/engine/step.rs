@@ -223,6 +223,9 @@ impl<S: Sink> Engine<'_, S> {
             record.prefill = timing.compute + self.wait_for_rows(record.d2h, timing.step);
         }
         record.stall = timing.stall() + intercept;
+        let own_copies = !self.setup.server.switches.cross_step_prefetch;
+        record.bound = (record.kind == StepKind::Decode && own_copies)
+            .then(|| timing.compute.max(timing.copy) + compute.tail + intercept);
         record.restore = restore;
         record.planning = planning;
         record.duration = record.compute + record.stall + record.prefill + record.restore + record.planning;
@@ -288,6 +291,7 @@ impl<S: Sink> Engine<'_, S> {
             prefill: SimDuration::ZERO,
             restore: SimDuration::ZERO,
             planning: SimDuration::ZERO,
+            bound: None,
             forecast: None,
             running: 0,
             paused: self.live.iter().filter(|r| matches!(r.state, RunState::Paused { .. })).count() as u32,

@@ -192,6 +192,9 @@ impl Laws {
         if parts != step.duration {
             self.broken(2, format!("step {}: parts sum to {parts} of {}", step.index, step.duration));
         }
+        if step.bound.is_some_and(|bound| bound > step.compute + step.stall) {
+            self.broken(5, format!("step {}: compute and stall are shorter than its bound", step.index));
+        }
         self.compare_counts(step, delivered.len() as u32);
         if let Some(inspected) = self.inspected.take() {
             self.compare_with_state(step, &inspected);

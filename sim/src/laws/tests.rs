@@ -261,6 +261,13 @@ fn laws_4_and_5_catch_a_pipeline_that_cannot_be() {
             })
         }
     };
+    // Step 2 took 14 ms: no bound of its own may be above that.
+    caught(5, "shorter than its bound", |script| {
+        change_step(script, 2, |event| {
+            let Event::Step(step, ..) = event else { unreachable!() };
+            step.bound = Some(ms(14) + SimDuration::from_picos(1));
+        })
+    });
     // Step 2: layers 0–5 and 9–14 ms, one copy 0–9 ms for layer 2.
     caught(4, "layer 2 computes", timeline(|state| state.timeline.as_mut().unwrap().layers[1].start = ms(4)));
     caught(

@@ -38,6 +38,7 @@ impl<'a> Metrics<'a> {
             tbt_step: self.tbt_step.sorted(),
             tbt_gap: self.tbt_gap.sorted(),
             forecast_error: self.forecast_error.sorted(),
+            above_bound: self.above_bound.sorted(),
             due_tokens: requests.iter().map(|request| request.facts.output_tokens - 1).sum(),
             delivered_due_tokens: requests.iter().map(|request| request.delivered.saturating_sub(1)).sum(),
             delivered_tokens: self.server.delivered,

@@ -304,7 +304,9 @@ pub struct Outcome<'a> {
     pub e2e: Sorted,
     /// |step − forecast| / step, in parts per 10¹².
     pub forecast_error: Sorted,
-    /// Whether TBT distributions and forecast errors are exact; otherwise they are known to bins of 0.1 %.
+    /// (compute + stall) / bound − 1 of decode steps that have a bound, in parts per 10¹².
+    pub above_bound: Sorted,
+    /// Whether TBT distributions, forecast errors and distances to the bound are exact; otherwise they are known to bins of 0.1 %.
     pub exact: bool,
     /// Tokens owed after the first of each arrived request.
     pub due_tokens: u64,

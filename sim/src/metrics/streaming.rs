@@ -23,6 +23,7 @@ pub struct Metrics<'a> {
     pub(super) tbt_step: Pool,
     pub(super) tbt_gap: Pool,
     pub(super) forecast_error: Pool,
+    pub(super) above_bound: Pool,
     pub(super) server: ServerCounts,
 }
 
@@ -144,6 +145,7 @@ impl<'a> Metrics<'a> {
             tbt_step: Pool::default(),
             tbt_gap: Pool::default(),
             forecast_error: Pool::default(),
+            above_bound: Pool::default(),
             server: ServerCounts::default(),
             facts,
             scoring,
@@ -207,9 +209,13 @@ impl<'a> Metrics<'a> {
             self.tbt_step.coarsen();
             self.tbt_gap.coarsen();
             self.forecast_error.coarsen();
+            self.above_bound.coarsen();
         }
         if let Some(error) = forecast_error(step) {
             self.forecast_error.add(error, 1);
+        }
+        if let Some(above) = above_bound(step) {
+            self.above_bound.add(above, 1);
         }
         self.deliver(end, step.duration, delivered);
     }
@@ -274,8 +280,20 @@ fn forecast_error(step: &StepRecord) -> Option<u64> {
     if restores || step.kind == StepKind::Mixed || took == 0 {
         return None;
     }
-    let parts = u128::from(took.abs_diff(forecast)) * u128::from(PICOS_PER_SEC) / u128::from(took);
-    Some(u64::try_from(parts).unwrap_or(u64::MAX))
+    Some(parts_of(took.abs_diff(forecast), took))
+}
+
+/// `(compute + stall) / bound − 1` in parts per 10¹², of a decode step that has a bound.
+fn above_bound(step: &StepRecord) -> Option<u64> {
+    let bound = step.bound?.as_picos();
+    let took = (step.compute + step.stall).as_picos();
+    (bound > 0).then(|| parts_of(took.saturating_sub(bound), bound))
+}
+
+/// `part / whole` in parts per 10¹², rounded down.
+fn parts_of(part: u64, whole: u64) -> u64 {
+    let parts = u128::from(part) * u128::from(PICOS_PER_SEC) / u128::from(whole);
+    u64::try_from(parts).unwrap_or(u64::MAX)
 }
 
 impl ServerCounts {

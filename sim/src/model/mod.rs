@@ -2,6 +2,11 @@
 //!
 //! Sizes are those of the published `config.json` files; the parameter counts they give reproduce the
 //! published totals (`gpu-measurement.md` §2.6). Knows nothing about time.
+//!
+//! **KV element size** (`kv_cache_dtype`; design §3.1): a layer-block is `2 · kv_heads · head_dim · 16 · element_bytes`; weights
+//! keep their own size. Worked: Llama-3-8B, 2 · 8 · 128 · 16 = 32,768 elements: 65,536 B in bf16, 32,768 in fp8, 131,072 in
+//! fp32. What was fitted with one size is refused for another. Tests:
+//! `kv_elements_are_the_models_unless_the_scenario_says_otherwise`, `sizes_are_those_of_the_table_in_gpu_measurement_2_6`.
 
 mod config;
 mod parallel;

@@ -4,6 +4,12 @@
 //! engine, which runs writes one after the other. It delays a step only if the previous step's write
 //! of the same layer has not finished when this step's is due, at the end of the layer's compute: then layer
 //! `j+1`, or the step's end after layer L, waits for it. How long a write takes is given.
+//!
+//! The rule, with `c_j` the end of layer j, `w` a write and `f_j` the end of layer j's write, `f'_j` in the step before (facts A.3):
+//! `f_j = max(c_j, f_{j−1}) + w`, and what follows layer j waits for `f'_j`. Worked (2 layers of 10 ps, w = 30): the
+//! first step takes 20 and leaves writes until 40 and 70; the next, from 20, waits until 40 behind layer 1 and until 70
+//! behind layer 2: 50. Tests: `a_slow_write_back_stalls_the_next_step_by_its_backlog`,
+//! `writes_run_one_after_the_other_and_answer_when_their_predecessor_ends`.
 
 use super::LayerTimes;
 use crate::ids::Layer;

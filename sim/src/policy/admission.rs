@@ -2,6 +2,15 @@
 //!
 //! Preempted requests stand before all waiting ones and block admission behind them. A newcomer is admitted if it
 //! fits at its densest candidate; until the policy is next asked it gets the least-offloading one that fits.
+//!
+//! The rule, for a pool of `P` layer-blocks, running requests that hold `h_r` now and `h_r(a)` at their densest, and a
+//! newcomer that needs `ceil(prompt/16)·a` and its charged staging: it is let in if that is at most `P − Σ h_r` with
+//! `admission = "free"`, at most `P − Σ min(h_r, h_r(a))` with `"reclaimable"`.
+//!
+//! Worked (4 layers, `a = 2`, P = 20): one request of 3 blocks, resident, holds 12, and 6 at its densest; the newcomer of 5
+//! blocks needs 10. Free: 20 − 12 = 8, it waits for the other to end, at 64 ms. Reclaimable: 20 − 6 = 14, it comes in
+//! at 36 ms, after the step in which it arrived.
+//! Test: `reclaimable_admission_takes_room_from_the_last_admitted_and_free_admission_does_not`.
 
 use super::{Admit, Decision, View};
 use crate::ids::RequestId;

@@ -6,6 +6,7 @@
 //!
 //! The rule: `d_r = k` for every request in every step, so `n = floor(L/(k+1))` layers are offloaded. Worked (L = 32):
 //! static-1, 2, 4 and 8 offload 16, 10, 6 and 3 layers of each request, next-layer 32, resident none.
+//! Test: `fixed_methods_offload_the_same_layers_of_every_request_from_the_start`.
 
 use super::{Decision, Policy, Stage, View, admission};
 use crate::model::{Distance, Placement};

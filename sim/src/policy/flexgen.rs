@@ -8,6 +8,7 @@
 //!
 //! Worked (A6000, 561 blocks per layer: P = 17,952, L = 32): contexts of 1,600, 3,200 and 4,800 tokens and a mean of
 //! 4,000 are ℓ = 4,000, 4,000 and 4,800, S = 251 + 251 + 301 = 803, G = 22, off = 10: d = 2.
+//! Test: `flexgen_makes_room_for_the_mean_final_length`.
 //!
 //! An **oracle**: no server knows `m` before its requests have ended. Beside the mean it knows nothing of the future,
 //! and nothing of costs or promises.

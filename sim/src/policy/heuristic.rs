@@ -7,6 +7,7 @@
 //!
 //! Worked (A6000, 561 blocks per layer: P = 17,952, L = 32): contexts of 3,200, 4,800 and 6,400 tokens are S = 202 +
 //! 302 + 402 = 906, G = 19, off = 13: d = 1. With 1,600 tokens for the last, S = 606, G = 29, off = 3: d = 9.
+//! Test: `the_heuristic_counts_two_spare_blocks_and_rounds_as_published`.
 
 use std::cell::OnceCell;
 

@@ -5,11 +5,16 @@
 //! uniform distance that fits ([`uniform`]) and the choice of a victim ([`victim`]) are functions here that a policy
 //! calls.
 //!
+//! Each method's page has its rule as a formula, where the rule is from, a worked number, and the test of that number:
+//! [`fixed`] (`resident`, `next-layer`, `static-k`), [`flexgen`], [`selectn`], [`heuristic`], [`orbitflow`] with its ablations
+//! and the `uniform` methods, [`oracle`], [`victim`] (and pause-resume), [`admission`]. How to write another one: [`guide`].
+//!
 //! Architecture invariant: no policy knows the engine, a file or a metric.
 
 pub mod admission;
 pub mod fixed;
 pub mod flexgen;
+pub mod guide;
 pub mod heuristic;
 pub mod oracle;
 pub mod orbitflow;

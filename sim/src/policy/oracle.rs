@@ -10,7 +10,10 @@
 //!
 //! Worked (L = 4, two slots, 10 ms a layer, 15 ms a copy, a pool of 2 layers of the one request): distance 1 offloads
 //! layers 2 and 4 and takes 45 ms, for layer 2 waits 5 ms; layers 3 and 4 take 40 ms, compute alone: optimal. At 25 ms a
-//! copy both take 60 ms = 2·25 + 10: optimal too, and whichever is there stays.
+//! copy both take 60 ms = 2·25 + 10: optimal too, and whichever is there stays. Tests:
+//! `free_layers_are_5_ms_ahead_of_the_best_distance_and_no_step_is_shorter_than_compute`,
+//! `copies_and_the_layer_fetched_last_are_a_proof_and_an_equally_fast_layout_stays`; and on random batches against every other
+//! method, `no_method_s_placement_makes_the_same_step_shorter`.
 //!
 //! A ceiling of **the step, not of time**: it looks at nothing behind this step, and pays for restores as everyone does. A
 //! layout is kept while no other is faster by a picosecond; of equally fast ones that with the fewest changed layers

@@ -15,12 +15,13 @@
 //! Worked (A6000, 561 blocks per layer, published semantics): requests of 600 and 200 blocks. `orbitflow` gives them
 //! d = 2 and 1 and forecasts 88.765 ms; with one common distance only d = 1 fits their growth: 121.219 ms. With
 //! F = 0.5 and an SLO of 69.97 ms t may be at most 93.3 ms: `uniform` has no plan; `uniform-td` has one once both are
-//! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that.
+//! 64 tokens ahead (279.9 ms); `uniform-td-pr` pauses the longer one before that. Tests:
+//! `uniform_pays_for_one_common_distance_what_orbitflow_saves`, `deposit_and_then_pausing_are_what_uniform_td_and_td_pr_add`.
 //!
 //! With `objective = "goodput"` it also chooses whom to run: after a plan is found, victims are left out one at a time while
 //! `Σ_r min(1, SLO_r/t + deposit_r/W) / t` grows, and at the end of a window a paused request comes back only if it
 //! grows by that. The batch above makes 17.8 tokens on time per second together and 23.4 without its longer request, which
-//! is paused.
+//! is paused. Test: `the_goodput_objective_leaves_out_whoever_costs_more_tokens_on_time_than_it_makes`.
 //!
 //! Asked before every decode step, it keeps its plan until a trigger of §4.1 fires. Then it solves for the candidates
 //! of that trigger; while there is no feasible plan it pauses one victim and solves again; with no one left to

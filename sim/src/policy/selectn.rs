@@ -9,7 +9,7 @@
 //!
 //! Worked (A6000, 106,952 layer-blocks/s): four requests that end at 3,200 tokens, T = 12,800, Σ b̂ = 800: compute is
 //! 49.2 ms, a layer's copies 7.48 ms. At an SLO of 69.97 ms n ≤ 9.35: the candidate is n = 8, d = 3; at 46.65 ms
-//! compute is the longer, n ≤ 6.58: n = 6, d = 4.
+//! compute is the longer, n ≤ 6.58: n = 6, d = 4. Test: `selectn_offloads_what_compute_and_the_slo_hide`.
 //!
 //! **As coded** (`as_coded = true`) the SLO is not used: with `Comm(T)` the published fit of a step that copies every
 //! layer, `k = floor(compute(T)/Comm(T))`; `d = 1` if `k = 0`, else `d = max(1, floor(L/k))`, used as it is even where
@@ -17,6 +17,7 @@
 //! `Comm(T) = L·Σ_r (l0 + T_r/16/BW) + intercept + compute(0)/L`: the published one with `link_intercept = "per-step"`,
 //! and less than it with `"drop"`. Worked (A6000, per step: Comm = 1.87e-5·T + 0.0106): T = 1,664 gives k = 1,
 //! resident; any longer batch k = 0, d = 1.
+//! Test: `selectn_as_coded_is_resident_for_short_batches_and_distance_one_for_the_rest`.
 //!
 //! An **oracle**: no server knows `m` before its requests have ended.
 

@@ -1,9 +1,9 @@
 //! From an outcome in integers to rows in seconds and percent.
 
 use super::rows::{
-    Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, ProofCounts,
-    QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow, TokenCounts,
-    Traffic,
+    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult,
+    ProofCounts, QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow,
+    TokenCounts, Traffic,
 };
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
 use crate::record::{StepRecord, Trigger};
@@ -39,8 +39,13 @@ pub fn policy_result(key: &str, label: &str, outcome: &Outcome<'_>, event_digest
         steps: StepCounts { decode: outcome.decode_steps, prefill: outcome.prefill_steps },
         plans: plans(outcome),
         forecast_error_pct: ForecastError {
-            median: forecast_error_pct(outcome, 500),
-            p95: forecast_error_pct(outcome, 950),
+            median: percent(outcome.forecast_error.quantile(500)),
+            p95: percent(outcome.forecast_error.quantile(950)),
+        },
+        above_bound_pct: AboveBound {
+            mean: outcome.above_bound.mean().map(|parts| parts / 1e10),
+            median: percent(outcome.above_bound.quantile(500)),
+            p95: percent(outcome.above_bound.quantile(950)),
         },
         pauses: PauseCounts { count: outcome.pauses, longest_s: outcome.longest_pause.as_secs_f64() },
         preemptions: outcome.preemptions,
@@ -130,8 +135,9 @@ fn plans(outcome: &Outcome<'_>) -> PlanCounts {
     }
 }
 
-fn forecast_error_pct(outcome: &Outcome<'_>, per_mille: u32) -> Option<f64> {
-    outcome.forecast_error.quantile(per_mille).map(|parts| parts as f64 / 1e10)
+/// From parts per 10¹².
+fn percent(parts: Option<u64>) -> Option<f64> {
+    parts.map(|parts| parts as f64 / 1e10)
 }
 
 /// The rows of `requests.csv`, in trace order. A mean TBT stands for whatever due tokens were made.
@@ -239,7 +245,7 @@ pub fn scoring_notes(outcomes: &[(&str, &Outcome<'_>)], warmup: SimDuration) -> 
         outcomes.iter().filter(|(_, outcome)| !outcome.exact).map(|(key, _)| *key).collect();
     if !coarse.is_empty() {
         notes.push(format!(
-            "TBT quantiles and forecast errors of {} are from bins of 0.1 % (more than {} decode steps); attainment \
+            "TBT quantiles, forecast errors and distances to the bound of {} are from bins of 0.1 % (more than {} decode steps); attainment \
              and playback are exact",
             coarse.join(", "),
             crate::metrics::EXACT_DECODE_STEPS

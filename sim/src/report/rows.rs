@@ -98,6 +98,9 @@ pub struct PolicyResult {
     pub plans: PlanCounts,
     /// |step − forecast| / step over decode steps that have a forecast.
     pub forecast_error_pct: ForecastError,
+    /// How far decode steps are above the bound that their own copies and compute set, step by step.
+    #[serde(default)]
+    pub above_bound_pct: AboveBound,
     /// Held-back requests.
     pub pauses: PauseCounts,
     /// Times a running request lost its slot.
@@ -261,6 +264,20 @@ pub struct ProofCounts {
 /// Forecast error in percent; null without forecasts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ForecastError {
+    /// Median.
+    pub median: Option<f64>,
+    /// 95th percentile.
+    pub p95: Option<f64>,
+}
+
+/// `100 · (step / max(compute, copies) − 1)` over decode steps: the step without blocking restores and planning,
+/// `compute` and `copies` the sums over its layers and its host→device copies, tail and link intercept added to both
+/// sides of the ratio. 0: everything that could overlap did. The copies are those of the method's own placement: a
+/// method that copies much can be close to a high bound. Null without decode steps, and with `cross_step_prefetch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AboveBound {
+    /// Arithmetic mean over steps.
+    pub mean: Option<f64>,
     /// Median.
     pub median: Option<f64>,
     /// 95th percentile.

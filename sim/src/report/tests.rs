@@ -34,6 +34,7 @@ fn run() -> Script {
         compute: ms(30),
         stall: ms(10),
         forecast: Some(ms(30)),
+        bound: Some(ms(32)),
         h2d_prefetch: Bytes::new(500),
         trigger: Some(Trigger::LiveSet),
         ..blank(StepKind::Decode)
@@ -128,6 +129,8 @@ fn a_policy_s_entry_says_what_its_run_came_to() {
     assert_eq!(result.plans.by_trigger, BTreeMap::from([("live_set".to_owned(), 1)]));
     // |40 − 30| / 40
     assert_eq!(result.forecast_error_pct.median, Some(25.0));
+    // 40/32 − 1; the other step has no bound.
+    assert_eq!((result.above_bound_pct.mean, result.above_bound_pct.p95), (Some(25.0), Some(25.0)));
     assert_eq!((result.pauses.count, result.pauses.longest_s), (1, 0.04));
     assert_eq!((result.tpot_step_s.p50, result.tpot_step_s.mean), (Some(0.05), Some(0.05)));
     assert_eq!(result.requests_per_min, None);

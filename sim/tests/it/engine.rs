@@ -304,6 +304,11 @@ fn restores_lengthen_the_step_when_blocking_and_overlap_compute_when_lazy() {
     assert_eq!((lazy.restore, lazy.stall, lazy.duration), (ms(0), ms(4), ms(8)));
     assert_eq!(lazy.h2d_restore, Bytes::new(4_000_000));
     assert_eq!(lazy.h2d_prefetch, Bytes::ZERO);
+    // Lazy, two slots: copies 0–1, 1–2, then as layers free them 2–3 and 3–4; layers one after the other from 1: 5 ms.
+    let mut with = server(8);
+    with.switches = ServerSwitches { restore: Restore::Lazy, slots: 2, ..with.switches };
+    let lazy = step(&run(&requests, &with, &mut resident()).decodes());
+    assert_eq!((lazy.restore, lazy.stall, lazy.duration), (ms(0), ms(1), ms(5)));
 }
 
 #[test]
@@ -313,6 +318,8 @@ fn offloaded_layers_cost_link_time_in_every_step_and_are_not_kept() {
     let log = run(&[request(0, 16, 3)], &server(100), &mut Fixed::new(Distance::At(1)));
     for step in log.decodes() {
         assert_eq!((step.duration, step.stall, step.compute), (ms(6), ms(2), ms(4)));
+        // Compute takes 4 ms, the two copies 4: half of the bound is lost by the one slot.
+        assert_eq!(step.bound, Some(ms(4)));
         assert_eq!(step.h2d_prefetch, Bytes::new(4_000_000));
     }
 }
@@ -325,6 +332,8 @@ fn tail_and_link_intercept_are_added_once_per_step() {
     let offloaded =
         run_with(&[request(0, 16, 2)], &server(100), &truth, &mut Fixed::new(Distance::At(1))).decodes();
     assert_eq!((offloaded[0].compute, offloaded[0].stall), (ms(7), ms(12)));
+    // max(4, 2 · 2) and, on both sides of the comparison, tail and intercept.
+    assert_eq!((resident[0].bound, offloaded[0].bound), (Some(ms(4 + 3)), Some(ms(4 + 3 + 10))));
 }
 
 #[test]

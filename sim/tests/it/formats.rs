@@ -115,6 +115,7 @@ fn results_json_has_every_key_of_the_design() {
         assert_is(&policy["steps"], "steps", "decode, prefill");
         assert_holds(&policy["plans"], "plans", "by_trigger, infeasible_slo, infeasible_memory");
         assert_is(&policy["forecast_error_pct"], "forecast_error_pct", "median, p95");
+        assert_is(&policy["above_bound_pct"], "above_bound_pct", "mean, median, p95");
         assert_is(&policy["pauses"], "pauses", "count, longest_s");
         // The top-level scores are those of the first scale.
         assert_eq!(policy["attainment_pct"], by_scale[0]["attainment_pct"]);

@@ -19,6 +19,7 @@ mod models;
 mod next_layer;
 mod oracle;
 mod own_policy;
+mod pages;
 mod pipeline_laws;
 mod planner_models;
 mod plots;

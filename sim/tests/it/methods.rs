@@ -23,10 +23,10 @@ use orbitflow_sim::units::{Bytes, SimDuration, SimTime};
 use crate::servers;
 
 /// A batch at a step boundary.
-struct Batch {
+pub struct Batch {
     live: Vec<LiveRequest>,
     waiting: VecDeque<WaitingRequest>,
-    server: ServerConfig,
+    pub server: ServerConfig,
     step: u64,
     live_set_changed: bool,
 }
@@ -36,7 +36,7 @@ fn ms(millis: f64) -> SimDuration {
 }
 
 /// Requests of these contexts in their next step, in admission order, all resident, with an SLO of 69.97 ms.
-fn batch(contexts: &[u64]) -> Batch {
+pub fn batch(contexts: &[u64]) -> Batch {
     let live = (0..).zip(contexts).map(|(id, context)| LiveRequest {
         id: RequestId(id),
         prompt_tokens: context - 1,
@@ -93,7 +93,7 @@ impl Batch {
     }
 
     /// The distance that the policy gives each request, by its number of offloaded layers and its first one.
-    fn distances(&self, policy: &mut dyn Policy) -> Vec<Distance> {
+    pub fn distances(&self, policy: &mut dyn Policy) -> Vec<Distance> {
         let decision = self.decide(policy);
         let placed = |request: &LiveRequest| {
             let own = decision.placements.iter().find(|(id, _)| *id == request.id);

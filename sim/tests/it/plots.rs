@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use orbitflow_sim::plot::{PlotError, draw_all};
 use orbitflow_sim::report::rows::{
-    Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult, QuantileRow,
-    RequestCounts, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts, TraceSummary,
-    Traffic,
+    AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult,
+    QuantileRow, RequestCounts, Results, SCHEMA_VERSION, ScaleResult, StepCounts, TimelineRow, TokenCounts,
+    TraceSummary, Traffic,
 };
 use tempfile::TempDir;
 
@@ -113,6 +113,7 @@ fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) ->
         steps: StepCounts { decode: 25_000, prefill: 198 },
         plans: PlanCounts::default(),
         forecast_error_pct: ForecastError::default(),
+        above_bound_pct: AboveBound::default(),
         pauses: PauseCounts { count: if key == "orbitflow" { 14 } else { 0 }, longest_s: 31.0 },
         preemptions: if key == "resident" { 23 } else { 0 },
         refused_placements: 0,

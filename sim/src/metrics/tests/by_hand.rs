@@ -263,6 +263,33 @@ fn a_forecast_is_compared_with_compute_and_stall_and_not_on_steps_with_restores(
 }
 
 #[test]
+fn a_step_is_compared_with_the_bound_of_its_own_copies_and_compute() {
+    let mut script = Script::default();
+    script.arrive(0);
+    script.admit(0);
+    script.prefill(ms(100), &[0]);
+    let bounded = |compute, stall, bound| StepRecord {
+        compute: ms(compute),
+        stall: ms(stall),
+        planning: ms(5),
+        restore: ms(7),
+        bound: Some(ms(bound)),
+        ..blank(StepKind::Decode)
+    };
+    // Nothing waits: 40/40 − 1 = 0. Copies of 50 beside compute of 40 take 55: 10 %. Copies of 20 beside 40 take 50: 25 %.
+    // Planning and blocking restores are not part of it, nor is the step without a bound.
+    script.step(bounded(40, 0, 40), &[0]);
+    script.step(bounded(40, 15, 50), &[0]);
+    script.step(bounded(40, 10, 40), &[0]);
+    script.decode(ms(40), &[0]);
+    let outcome = score(&script, asks(&[9]), scoring(&[(1.0, ms(50))]));
+    let quantiles = [0, 500, 950].map(|p| outcome.above_bound.quantile(p).unwrap());
+    assert_eq!(quantiles, [0, 100_000_000_000, 250_000_000_000]);
+    // (0 + 10 + 25)/3 per cent.
+    assert_eq!(outcome.above_bound.mean(), Some(350e9 / 3.0));
+}
+
+#[test]
 fn planner_calls_refusals_and_preemptions_are_counted() {
     let mut script = Script::default();
     script.arrive(0);

@@ -5,6 +5,11 @@
 //! square root of its own ratio measured/believed. Once it has started, a correction goes on until the rates are
 //! within **half** the tolerance: with the full one a belief 2× wrong would come to rest at 2^(1/8) = 9 % off, just inside
 //! 10 %, for ever.
+//!
+//! The rule, with `m` and `b` the sums of measured and believed times over the streak: `f ← f·√(m/b)`. Worked: a link twice
+//! as slow as believed is wrong by a factor of 2, then √2 = 1.414, 1.189, 1.091 and 1.044, which is within half of 10 %:
+//! four corrections of four steps each. Tests: `a_link_belief_that_is_2x_wrong_is_within_5_percent_after_20_steps`,
+//! `a_correct_belief_is_never_touched`.
 
 use crate::cost::CostModel;
 use crate::planner::PlannerSwitches;
