@@ -127,8 +127,8 @@ pub struct StepRecord {
     /// Solver time charged to this step.
     pub planning: SimDuration,
     /// The least that compute and stall of this decode step can come to: `max(Σ layers, Σ copies) + tail + intercept`,
-    /// layers and copies as long as they took (design §8, law 5). None in a prefill step, and none with
-    /// `cross_step_prefetch`, where copies belong to two steps.
+    /// layers and copies as long as they took (design §8, law 5). None in a step with prompt tokens, and none
+    /// with `cross_step_prefetch`, where copies belong to two steps.
     pub bound: Option<SimDuration>,
     /// The planner's forecast of this step, where there is one (design §3.4).
     pub forecast: Option<SimDuration>,

@@ -8,7 +8,9 @@
 //! `F(0) = 0`, both rounded to the picosecond before. So the chunks of a prompt sum to `F(p)` exactly, however it is
 //! cut, and attention is in it as it should be: the tokens of a later chunk attend to all before them, which is the `p²`
 //! term. Worked: 10 µs a token and 1 ns a squared token; 1,000 tokens take 11 ms, in chunks of 400 they take 4.16, 4.48
-//! and 2.36 ms.
+//! and 2.36 ms. Tests: `the_worked_chunks_of_the_header`,
+//! `the_chunks_of_a_prompt_sum_to_it_to_the_picosecond_however_it_is_cut`,
+//! `whole_prompts_without_decodes_take_what_their_own_step_takes`.
 //!
 //! What this leaves out: a GPU is less busy with few rows, and every pass reads the weights, launches its kernels and
 //! waits for its all-reduces. `base` and the all-reduce's constant are paid once, by the first chunk; reading the

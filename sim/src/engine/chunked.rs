@@ -36,7 +36,10 @@
 //!
 //! Worked: four layers of 1 ms, 1 ms per prompt token, one request decodes, another comes with 10 tokens. Separate: the
 //! newcomer has its first token after 10 ms, the other one a gap of 10 + 4 = 14 ms. In chunks of 4: steps of 8, 8 and 6
-//! ms; the first token comes after 22 ms, and no gap is longer than 8.
+//! ms; the first token comes after 22 ms, and no gap is longer than 8. Tests:
+//! `chunks_bound_the_gap_of_those_who_decode_and_the_newcomer_waits_for_it`; step by step against a server written anew,
+//! `every_step_is_the_one_of_a_server_written_anew`; against separate prefills,
+//! `whole_prompts_that_meet_no_decode_are_separate_ones_event_by_event`.
 
 use super::Engine;
 use crate::cost::PromptChunk;

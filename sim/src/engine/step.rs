@@ -223,8 +223,9 @@ impl<S: Sink> Engine<'_, S> {
             record.prefill = timing.compute + self.wait_for_rows(record.d2h, timing.step);
         }
         record.stall = timing.stall() + intercept;
-        let by_itself = work.chunks.is_empty() && !self.setup.server.switches.cross_step_prefetch;
-        record.bound = by_itself.then(|| timing.compute.max(timing.copy) + compute.tail + intercept);
+        let own_copies = !self.setup.server.switches.cross_step_prefetch;
+        record.bound = (record.kind == StepKind::Decode && own_copies)
+            .then(|| timing.compute.max(timing.copy) + compute.tail + intercept);
         record.restore = restore;
         record.planning = planning;
         record.duration = record.compute + record.stall + record.prefill + record.restore + record.planning;

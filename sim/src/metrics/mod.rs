@@ -5,7 +5,7 @@
 //!
 //! * **Step TBT**: the duration of the step that made a token. **Gap TBT**: the time since the request's previous
 //!   token. Both plain and with deposit playback (design §4.4), the step kind on a clock that only moves in the
-//!   steps that make the request's tokens: pauses and others' prefills are invisible to it, as published.
+//!   steps that make the request's tokens: pauses and prefill steps are invisible to it, as published.
 //! * Late means strictly later than the SLO. Every due token (`output_tokens − 1` of every arrived request) that is
 //!   never made is late, whatever the reason.
 //! * Attainment and playback are counted as tokens arrive, for every SLO scale at once.

@@ -29,7 +29,7 @@ const PANELS: [(&str, &str, &str, &str); 2] = [
     (
         "tbt_step",
         "Step TBT",
-        "how long the step took that made the token; pauses and others' prefills are not in it",
+        "how long the step took that made the token; pauses and prefill steps are not in it",
         "Step time of a token",
     ),
     (

@@ -39,6 +39,8 @@ const MECHANISMS: &[(&str, &str)] = &[
     ("KV element size", "model/mod.rs"),
     ("write-through", "pipeline/write_back.rs"),
     ("copies across steps", "pipeline/cross_step.rs"),
+    ("chunked prefill", "engine/chunked.rs"),
+    ("prefill and the cost of a chunk", "cost/prefill.rs"),
 ];
 
 fn root() -> PathBuf {
