@@ -8,6 +8,7 @@ mod capacity;
 mod check;
 mod compare;
 mod completions;
+mod diff;
 mod init;
 mod interrupt;
 mod json_input;
@@ -72,6 +73,7 @@ enum Command {
     Sweep(sweep::Args),
     Merge(sweep::MergeArgs),
     Capacity(capacity::Args),
+    Diff(diff::Args),
     Plan(plan::Args),
     Plot(plot::Args),
     Step(step::Args),
@@ -103,6 +105,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         Command::Sweep(args) => sweep::run(args, cli.quiet),
         Command::Merge(args) => sweep::run_merge(args, cli.quiet),
         Command::Capacity(args) => capacity::run(args, cli.quiet),
+        Command::Diff(args) => diff::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Step(args) => step::run(args),

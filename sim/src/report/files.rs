@@ -118,7 +118,7 @@ impl OutputDir {
     pub fn open(dir: &Path, scenario_digest: &str, force: bool) -> Result<Self, ReportError> {
         fs::create_dir_all(dir).map_err(ReportError::io("create the directory", dir))?;
         if !force && dir.join(RESULTS).exists() {
-            let found = read_results(dir)?.scenario_digest;
+            let found = load_results(dir)?.scenario_digest;
             if found != scenario_digest {
                 let expected = scenario_digest.to_owned();
                 return Err(ReportError::OtherScenario { dir: dir.to_owned(), found, expected });
@@ -272,7 +272,7 @@ impl StepsPart {
 /// # Errors
 /// No results, another layout, a file that is missing, truncated or malformed: with its line or key.
 pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
-    let results = read_results(dir)?;
+    let results = load_results(dir)?;
     let path = dir.join(REQUESTS);
     let requests: Vec<RequestRow> = read_rows(&path)?;
     let arrived: u64 = results.policies.iter().map(|policy| policy.requests.arrived).sum();
@@ -285,7 +285,11 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
     Ok(SavedResults { results, requests, quantiles, timeline })
 }
 
-fn read_results(dir: &Path) -> Result<Results, ReportError> {
+/// Reads `results.json` alone.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_results(dir: &Path) -> Result<Results, ReportError> {
     let path = dir.join(RESULTS);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
