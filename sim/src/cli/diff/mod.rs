@@ -135,16 +135,21 @@ struct Line<'a> {
     b_text: Option<&'a str>,
 }
 
-fn write_rows<W: Write>(rows: &mut csv::Writer<W>, point: &str, diff: &Diff) -> anyhow::Result<()> {
+/// As an error of the system, so that a reader that goes away is no failure.
+fn write_line<W: Write>(rows: &mut csv::Writer<W>, line: Line<'_>) -> io::Result<()> {
+    rows.serialize(line).map_err(io::Error::from)
+}
+
+fn write_rows<W: Write>(rows: &mut csv::Writer<W>, point: &str, diff: &Diff) -> io::Result<()> {
     for setting in &diff.settings {
-        rows.serialize(text_line(point, "", None, setting))?;
+        write_line(rows, text_line(point, "", None, setting))?;
     }
     for policy in &diff.policies {
         for setting in &policy.texts {
-            rows.serialize(text_line(point, &policy.key, Some(policy.side), setting))?;
+            write_line(rows, text_line(point, &policy.key, Some(policy.side), setting))?;
         }
         for row in &policy.rows {
-            rows.serialize(number_line(point, policy, row))?;
+            write_line(rows, number_line(point, policy, row))?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::table::{Cell, Table};
 use super::super::{Format, OrInput};
-use super::{Args, text, write_rows};
+use super::{Args, text, text_line, write_line, write_rows};
 use crate::report::diff::{self, Diff, Setting, Side, Verdict};
 use crate::sweep::{self, Manifest, PointRecord};
 
@@ -79,14 +79,14 @@ pub fn compare(args: &Args, a: &Manifest, b: &Manifest, out: &mut impl Write) ->
         Format::Csv => {
             let mut rows = csv::Writer::from_writer(out);
             for setting in &settings {
-                rows.serialize(super::text_line("", "", None, setting))?;
+                write_line(&mut rows, text_line("", "", None, setting))?;
             }
             for point in joined {
                 let point = point.load(args).or_input()?;
                 let (a, b) = (point.error_a.map(str::to_owned), point.error_b.map(str::to_owned));
                 if point.diff.is_none() {
                     let failed = Setting { name: "error".to_owned(), a, b };
-                    rows.serialize(super::text_line(point.point, "", Some(point.side), &failed))?;
+                    write_line(&mut rows, text_line(point.point, "", Some(point.side), &failed))?;
                 }
                 if let Some(diff) = &point.diff {
                     write_rows(&mut rows, point.point, diff)?;

@@ -73,14 +73,21 @@ pub fn comparison(diff: &Diff, all: bool) -> anyhow::Result<String> {
     let mut table = Table::new(["policy", "slo_scale", "number", "A", "B", "B − A", ""]);
     let mut left_out = 0;
     for policy in diff.policies.iter().filter(|policy| all || !policy.is_identical()) {
-        for row in &policy.rows {
-            let score = SCORES.contains(&row.metric.as_str());
-            let main = (score && row.slo_scale == first_scale)
-                || (!row.is_equal()
-                    && (score && row.slo_scale.is_some() || RUN.contains(&row.metric.as_str())));
+        let of_both = policy.side == Side::Both;
+        let mut rows: Vec<&Row> = policy.rows.iter().collect();
+        // Scale by scale, the whole run last, and within each in the order of the lists above.
+        rows.sort_by_key(|row| {
+            let place = |list: &[&str]| list.iter().position(|main| *main == row.metric).unwrap_or(list.len());
+            let scale = scales.iter().position(|scale| *scale == row.slo_scale);
+            (scale, if row.slo_scale.is_some() { place(&SCORES) } else { place(&RUN) })
+        });
+        for row in rows {
+            let listed = if row.slo_scale.is_some() { &SCORES[..] } else { &RUN[..] };
+            let first = row.slo_scale.is_some() && Some(&row.slo_scale) == scales.first();
+            let main = listed.contains(&row.metric.as_str()) && (first || of_both && !row.is_equal());
             if all || main {
                 table.push(cells(policy, row));
-            } else {
+            } else if of_both {
                 left_out += usize::from(!row.is_equal());
             }
         }
@@ -172,5 +179,8 @@ fn cells(policy: &PolicyDiff, row: &Row) -> [Cell; 7] {
 
 /// Digits behind the point for four that say something, at most six.
 pub fn digits(largest: f64) -> usize {
+    if largest == 0.0 {
+        return 0;
+    }
     (0..6).find(|digits| largest * 10_f64.powi(*digits) >= 1000.0).unwrap_or(6) as usize
 }
