@@ -98,7 +98,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         }
     };
     match cli.command {
-        Command::Init(args) => init::run(args),
+        Command::Init(args) => init::run(args, cli.quiet),
         Command::Run(args) => compare::run_one(args, cli.quiet),
         Command::Compare(args) => compare::run(args, cli.quiet),
         Command::Check(args) => check::run(args, cli.quiet),
