@@ -4,6 +4,7 @@
 //! [`Outcome`](crate::metrics::Outcome); [`OutputDir`] writes them so that a reader sees complete files or none,
 //! [`load`] reads them back; [`table`] is what `compare` prints, [`diff`] what two results differ in. Knows nothing about how a run was made.
 
+mod columns;
 pub mod diff;
 mod files;
 mod from_outcome;
