@@ -60,7 +60,7 @@ pub fn comparison(diff: &Diff, all: bool) -> anyhow::Result<String> {
     if diff.identical {
         let numbers: usize = diff.policies.iter().map(|policy| policy.rows.len()).sum();
         return Ok(format!(
-            "\nidentical: every setting, {numbers} numbers, and the digest over every event of each of {} policies\n",
+            "\nidentical: every setting, {numbers} numbers, and the digest over every event of every policy ({})\n",
             diff.policies.len()
         ));
     }
@@ -68,8 +68,14 @@ pub fn comparison(diff: &Diff, all: bool) -> anyhow::Result<String> {
     for caution in &diff.cautions {
         writeln!(text, "caution: {caution}")?;
     }
-    let first_scale =
-        diff.policies.iter().find_map(|policy| policy.rows.first()).and_then(|row| row.slo_scale);
+    let mut scales: Vec<Option<f64>> = Vec::new();
+    for row in diff.policies.iter().flat_map(|policy| &policy.rows) {
+        if !scales.contains(&row.slo_scale) {
+            scales.push(row.slo_scale);
+        }
+    }
+    // The whole run after the scales, also after those that only a later policy has.
+    scales.sort_by_key(Option::is_none);
     let mut table = Table::new(["policy", "slo_scale", "number", "A", "B", "B − A", ""]);
     let mut left_out = 0;
     for policy in diff.policies.iter().filter(|policy| all || !policy.is_identical()) {
@@ -77,7 +83,8 @@ pub fn comparison(diff: &Diff, all: bool) -> anyhow::Result<String> {
         let mut rows: Vec<&Row> = policy.rows.iter().collect();
         // Scale by scale, the whole run last, and within each in the order of the lists above.
         rows.sort_by_key(|row| {
-            let place = |list: &[&str]| list.iter().position(|main| *main == row.metric).unwrap_or(list.len());
+            let place =
+                |list: &[&str]| list.iter().position(|main| *main == row.metric).unwrap_or(list.len());
             let scale = scales.iter().position(|scale| *scale == row.slo_scale);
             (scale, if row.slo_scale.is_some() { place(&SCORES) } else { place(&RUN) })
         });
@@ -157,8 +164,11 @@ fn cells(policy: &PolicyDiff, row: &Row) -> [Cell; 7] {
         },
     };
     let change = row.difference.as_ref().and_then(|difference| {
-        let digits = if difference.is_f64() { digits } else { 0 };
-        Some(Cell::Change(difference.as_f64()?, digits))
+        let change = difference.as_f64()?;
+        // A small difference is shown with two digits of its own.
+        let own = (0..9).find(|digits| change.abs() * 10_f64.powi(*digits) >= 10.0).unwrap_or(9) as usize;
+        let digits = if change == 0.0 || !difference.is_f64() { 0 } else { digits.max(own) };
+        Some(Cell::Change(change, digits))
     });
     let verdict = match row.verdict {
         Some(Verdict::Better) => "better",
