@@ -43,12 +43,10 @@ pub fn within_213_days<T>(simulate: impl FnOnce() -> T) -> Result<T, TooLong> {
         }));
     });
     // Nothing of a simulation that broke off is looked at again.
-    panic::catch_unwind(AssertUnwindSafe(simulate)).or_else(|payload| {
-        match payload.downcast::<TooLong>() {
-            Ok(named) => Err(*named),
-            Err(payload) if is_too_long(&*payload) => Err(TooLong::default()),
-            Err(payload) => panic::resume_unwind(payload),
-        }
+    panic::catch_unwind(AssertUnwindSafe(simulate)).or_else(|payload| match payload.downcast::<TooLong>() {
+        Ok(named) => Err(*named),
+        Err(payload) if is_too_long(&*payload) => Err(TooLong::default()),
+        Err(payload) => panic::resume_unwind(payload),
     })
 }
 
