@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots paper insights check-scenarios determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper insights check-scenarios determinism shared cluster-test python-test sweep-memory gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ shared: release ## tests and runs on the real traces of ../shared/traces; fails 
 
 cluster-test: release ## a sweep as a real Slurm array on this machine, merged = single process (root; installs slurm-wlm)
 	scenarios/cluster/test-slurm.sh
+
+python-test: release ## every CSV read by pandas and DuckDB, and a figure drawn in Python (installs them into out/python)
+	sim/tests/python/run.sh $(ORBITFLOW)
+
+sweep-memory: release ## peak memory of a sweep of 200 and of 2,000 points: it does not grow
+	scenarios/sweep-memory.py $(ORBITFLOW)
 
 gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
 	gpu-validate/run-on-host.sh --binary $(GPU_VALIDATE) --out out/gpu -- --force

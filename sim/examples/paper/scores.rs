@@ -142,7 +142,7 @@ fn value(metric: Metric, saved: &SavedResults, policy: &PolicyResult, scale: &Sc
         Metric::TpotStep => tpot_step,
         Metric::TpotGap => tpot_gap,
         Metric::EndToEnd => e2e,
-        Metric::PlaybackStall => scale.playback_stall_pct,
+        Metric::PlaybackStall => scale.playback_stall_pct?,
         Metric::TtftMedian => scale.ttft_p50_s?,
         Metric::Throughput => scale.throughput_tokens_per_s,
         Metric::P95OverSlo => policy.tbt_step_s.p95? / scale.slo_s,

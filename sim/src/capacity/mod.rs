@@ -5,7 +5,8 @@
 //! met, missed and met again is seen and said; between the last power before the first change and that change the
 //! factor is bisected to 2 %. For more is harder (load) the search comes from below, for more is easier (pool, link)
 //! from above, so the answer is the end of an unbroken stretch. Every seed is searched for itself; the policy's
-//! answer is that of its worst seed.
+//! answer is that of its worst seed. A factor at which nothing could be simulated (time beyond 213 days, a link of
+//! less than 1 B/s) is listed; it is no miss where the search begins, and counts as one beyond.
 //!
 //! Worked (a test): met up to a factor of 3. The powers are met up to 2 and missed at 4; √(2·4) = 2.83 is met, 3.36
 //! is not, … until the bracket is within 2 %: 2.986 to 3.018.
@@ -61,56 +62,64 @@ pub struct Found {
     pub answer: Answer,
     /// Powers of two beyond the first miss at which the target is met again: the answer is not the whole truth.
     pub met_again: Vec<f64>,
+    /// Powers of two at which it could not be tried.
+    pub untried: Vec<f64>,
     /// Attainment at the factor that is promised, percent.
     pub attained_pct: Option<f64>,
 }
 
-/// The edge of an unbroken stretch of factors at which `attained` is at least `target`, from where it is easiest. The
-/// powers are tried side by side.
+/// The edge of an unbroken stretch of factors at which `attained` is at least `target`, from where it is easiest.
+/// `attained` is `None` where it cannot be tried. The powers are tried side by side.
 pub fn search<E: Send>(
     more_is_harder: bool,
     target: f64,
-    attained: impl Fn(f64) -> Result<f64, E> + Sync,
+    attained: impl Fn(f64) -> Result<Option<f64>, E> + Sync,
 ) -> Result<Found, E> {
     // Exponents from the easiest on; `factor` is the true one.
     let sign = if more_is_harder { 1 } else { -1 };
     let factor = |exponent: f64| libm::exp2(exponent * f64::from(sign));
     let powers: Vec<f64> = POWERS.map(f64::from).collect();
-    let tried: Vec<f64> =
+    let tried: Vec<Option<f64>> =
         powers.par_iter().map(|exponent| attained(factor(*exponent))).collect::<Result<_, E>>()?;
-    let met = |place: usize| tried[place] >= target;
-    let Some(miss) = (0..tried.len()).find(|place| !met(*place)) else {
+    let meets = |attained: Option<f64>| attained.is_some_and(|attained| attained >= target);
+    let those = |from: usize, which: &dyn Fn(Option<f64>) -> bool| -> Vec<f64> {
+        (from..tried.len()).filter(|place| which(tried[*place])).map(|place| factor(powers[place])).collect()
+    };
+    let untried = those(0, &|attained| attained.is_none());
+    let start = tried.iter().position(Option::is_some).unwrap_or(0);
+    let Some(miss) = (start..tried.len()).find(|place| !meets(tried[*place])) else {
         let last = powers.len() - 1;
         let answer = Answer::Everywhere { met: factor(powers[last]) };
-        return Ok(Found { answer, met_again: Vec::new(), attained_pct: Some(tried[last]) });
+        return Ok(Found { answer, met_again: Vec::new(), untried, attained_pct: tried[last] });
     };
-    let met_again =
-        (miss..tried.len()).filter(|place| met(*place)).map(|place| factor(powers[place])).collect();
-    if miss == 0 {
-        return Ok(Found { answer: Answer::NotReached, met_again, attained_pct: None });
+    let met_again = those(miss, &meets);
+    if miss == start {
+        return Ok(Found { answer: Answer::NotReached, met_again, untried, attained_pct: None });
     }
     let (mut low, mut high, mut best) = (powers[miss - 1], powers[miss], tried[miss - 1]);
     while high - low > libm::log2(PRECISION) {
         let middle = (low + high) / 2.0;
         let here = attained(factor(middle))?;
-        if here >= target {
+        if meets(here) {
             (low, best) = (middle, here);
         } else {
             high = middle;
         }
     }
     let answer = Answer::Between { met: factor(low), missed: factor(high) };
-    Ok(Found { answer, met_again, attained_pct: Some(best) })
+    Ok(Found { answer, met_again, untried, attained_pct: best })
 }
 
-/// The answer that holds for every seed: the hardest one's. `None` without seeds.
-pub fn of_every_seed(found: &[Found], more_is_harder: bool) -> Option<&Found> {
-    let promised = |found: &Found| match found.answer.factor() {
+/// The place of the seed whose answer holds for all: the hardest one's. `promised` are the values that each seed's search
+/// promises, in the quantity's own unit (a trace drawn with another seed may bring another pool, so factors cannot be
+/// compared). `None` without seeds.
+pub fn of_every_seed(promised: &[Option<f64>], more_is_harder: bool) -> Option<usize> {
+    let ease = |promised: Option<f64>| match promised {
         None => f64::NEG_INFINITY,
-        Some(factor) if more_is_harder => factor,
-        Some(factor) => -factor,
+        Some(value) if more_is_harder => value,
+        Some(value) => -value,
     };
-    found.iter().min_by(|one, other| promised(one).total_cmp(&promised(other)))
+    (0..promised.len()).min_by(|one, other| ease(promised[*one]).total_cmp(&ease(promised[*other])))
 }
 
 #[cfg(test)]
@@ -120,7 +129,7 @@ mod tests {
     use super::*;
 
     fn with(more_is_harder: bool, attained: impl Fn(f64) -> f64 + Sync) -> Found {
-        search(more_is_harder, 90.0, |factor| Ok::<_, Infallible>(attained(factor))).unwrap()
+        search(more_is_harder, 90.0, |factor| Ok::<_, Infallible>(Some(attained(factor)))).unwrap()
     }
 
     fn step(up_to: f64) -> impl Fn(f64) -> f64 + Sync {
@@ -160,17 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_tried_is_listed_and_is_no_answer() {
+        let within = |from: f64, to: f64| {
+            move |factor: f64| Ok::<_, Infallible>((from..=to).contains(&factor).then_some(95.0))
+        };
+        let found = search(true, 90.0, within(0.25, 64.0)).unwrap();
+        assert_eq!(
+            (found.answer, &found.untried[..]),
+            (Answer::Everywhere { met: 64.0 }, &[0.015625, 0.03125, 0.0625, 0.125][..])
+        );
+        // Met as far as it could be tried: the bracket is the edge of that.
+        let found = search(true, 90.0, within(0.0, 3.0)).unwrap();
+        let Answer::Between { met, missed } = found.answer else { panic!("{found:?}") };
+        assert!(met <= 3.0 && 3.0 < missed, "{met} {missed}");
+        assert_eq!(found.untried, [4.0, 8.0, 16.0, 32.0, 64.0]);
+        let never = search(true, 90.0, |_| Ok::<_, Infallible>(None)).unwrap();
+        assert_eq!((never.answer, never.untried.len(), never.attained_pct), (Answer::NotReached, 13, None));
+    }
+
+    #[test]
     fn the_worst_seed_decides() {
-        let of = |up_to| with(true, step(up_to));
-        let seeds = [of(3.0), of(1.2), of(9.0)];
-        assert_eq!(of_every_seed(&seeds, true), Some(&seeds[1]));
-        let never = [of(3.0), with(true, |_| 0.0)];
-        assert_eq!(of_every_seed(&never, true).map(|found| found.answer), Some(Answer::NotReached));
-        let least = [
-            with(false, |f| if f >= 0.5 { 99.0 } else { 0.0 }),
-            with(false, |f| if f >= 2.0 { 99.0 } else { 0.0 }),
-        ];
-        assert_eq!(of_every_seed(&least, false), Some(&least[1]));
+        assert_eq!(of_every_seed(&[Some(3.0), Some(1.2), Some(9.0)], true), Some(1));
+        assert_eq!(of_every_seed(&[Some(3.0), None, Some(1.0)], true), Some(1), "not reached is the worst");
+        assert_eq!(
+            of_every_seed(&[Some(0.5), Some(2.0)], false),
+            Some(1),
+            "the larger pool suffices for both"
+        );
         assert_eq!(of_every_seed(&[], true), None);
     }
 }

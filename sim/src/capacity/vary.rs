@@ -36,11 +36,23 @@ pub enum Trial {
     /// The simulation outlived time.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// A link of less than 1 B/s, or of more than a `u64` of them.
+    #[error("link: {0} B/s: expected 1 B/s to 2^64 B/s")]
+    NoLink(f64),
+}
+
+impl Trial {
+    /// Whether there is nothing wrong but the factor: arrivals or a run beyond 213 days, a link that is none.
+    pub const fn is_out_of_range(&self) -> bool {
+        matches!(self, Trial::TooLong(_) | Trial::NoLink(_) | Trial::Run(RunError::Trace(_)))
+    }
 }
 
 /// One quantity of one scenario, with the promise held fixed.
 pub struct Variation {
     scenario: Scenario,
+    /// Key and label of each policy.
+    names: Vec<(String, String)>,
     quantity: Quantity,
     base: f64,
 }
@@ -61,7 +73,14 @@ impl Variation {
             Quantity::GpuKv => prepared.server.gpu_blocks as f64,
             Quantity::Link => prepared.truth.h2d.rate.get() as f64,
         };
-        Ok(Variation { scenario, quantity, base })
+        let names =
+            prepared.contenders.iter().map(|contender| (contender.key.clone(), contender.label.clone()));
+        Ok(Variation { scenario, names: names.collect(), quantity, base })
+    }
+
+    /// Key and label of the `policy`-th policy of the scenario.
+    pub fn name(&self, policy: usize) -> &(String, String) {
+        &self.names[policy]
     }
 
     /// The quantity at a factor, in its own unit.
@@ -72,7 +91,8 @@ impl Variation {
     /// The result of one policy, the `policy`-th of the scenario, at a factor.
     ///
     /// # Errors
-    /// A factor at which the scenario cannot be run: a pool of less than one block per layer.
+    /// A factor at which the scenario cannot be run: a pool of less than one block per layer, a link of less than 1 B/s,
+    /// time beyond 213 days.
     pub fn try_at(&self, factor: f64, policy: usize) -> Result<PolicyResult, Trial> {
         let mut scenario = self.scenario.clone();
         scenario.policies = vec![scenario.policies[policy].clone()];
@@ -83,7 +103,9 @@ impl Variation {
                 let blocks = value as u64;
                 scenario.gpu_kv = Some(GpuKv::Bytes(scenario.model.block_bytes() * blocks));
             }
-            Quantity::Link => scenario.link = BytesPerSec::try_from_f64(value).ok().or(scenario.link),
+            Quantity::Link => {
+                scenario.link = Some(BytesPerSec::try_from_f64(value).map_err(|_| Trial::NoLink(value))?);
+            }
         }
         let prepared = runner::prepare(&scenario)?;
         let run = || runner::compare(&prepared, &prepared.contenders, Options::default());
@@ -106,3 +128,30 @@ pub const METRICS: [(&str, Metric); 8] = [
     ("tpot_step", |a| a.tpot_step),
     ("tpot_gap", |a| a.tpot_gap),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attainment_of_results_json_is_a_metric() {
+        let fields = serde_json::to_value(Attainment::default()).expect("plain data");
+        let mut names: Vec<&str> = METRICS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        let mut fields: Vec<&String> = fields.as_object().expect("an object").keys().collect();
+        fields.sort_unstable();
+        assert_eq!(names, fields);
+        // Each name reads the field of its name: e2e at 1, the others at 0, and so on.
+        for (name, metric) in METRICS {
+            let one: Attainment = serde_json::from_value(
+                METRICS
+                    .iter()
+                    .map(|(other, _)| ((*other).to_owned(), f64::from(u8::from(*other == name)).into()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
+            )
+            .expect("an attainment");
+            assert_eq!(metric(&one), 1.0, "{name}");
+        }
+    }
+}

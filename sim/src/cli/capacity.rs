@@ -14,6 +14,7 @@ use super::{Format, OrInput};
 use crate::capacity::{self, Answer, Found, METRICS, Metric, Quantity, Trial, Variation};
 use crate::plot;
 use crate::report::rows::PolicyResult;
+use crate::runner::RunError;
 use crate::scenario::did_you_mean;
 
 /// For each policy, the largest load at which it still meets the attainment with every seed, or the smallest GPU pool or
@@ -77,13 +78,21 @@ impl Of {
 struct Row {
     key: String,
     label: String,
-    /// Value and search of each seed.
-    seeds: Vec<(f64, Found)>,
+    /// Each seed's search.
+    seeds: Vec<Seed>,
     /// Of all seeds: the value, the first that misses, and what else must be said.
     value: Option<f64>,
     missed: Option<f64>,
     attained_pct: Option<f64>,
     note: String,
+}
+
+/// What was found with one seed, in the unit of the title.
+struct Seed {
+    seed: u64,
+    value: Option<f64>,
+    missed: Option<f64>,
+    found: Found,
 }
 
 /// Runs the command. A target that is not reached is an answer.
@@ -97,7 +106,7 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     }
     let metric = metric(&args.metric).or_input()?;
     let grid = args.scenario.load_grid()?;
-    if let Some(axis) = grid.axes.iter().find(|axis| *axis != "seed") {
+    if let Some(axis) = grid.varied().find(|axis| *axis != "seed") {
         let problem = "expected no axis but `seed`, whose values must all meet the target";
         return Err(anyhow::anyhow!(
             "{}: axes.{axis}: {problem}\nhint: `--set {axis}=…` takes one value",
@@ -105,10 +114,10 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
         ))
         .or_input();
     }
-    let variations: Vec<Variation> = grid
+    let variations: Vec<(u64, Variation)> = grid
         .points()
-        .map(|point| Variation::new(&point.scenario, args.of.quantity()))
-        .collect::<Result<_, _>>()
+        .map(|point| Ok((point.scenario.seed, Variation::new(&point.scenario, args.of.quantity())?)))
+        .collect::<Result<_, RunError>>()
         .or_input()?;
     let policies = grid.point(0).scenario.policies.len();
     let bar = Progress::new("searching", "searches", (policies * variations.len()) as u64, quiet);
@@ -140,7 +149,7 @@ fn metric(name: &str) -> anyhow::Result<Metric> {
 fn row(
     args: &Args,
     metric: Metric,
-    seeds: &[Variation],
+    seeds: &[(u64, Variation)],
     policy: usize,
     bar: &Progress,
 ) -> Result<Row, Trial> {
@@ -150,47 +159,54 @@ fn row(
         let tried = variation.try_at(factor, policy);
         // A pool too small for one block per layer serves no one.
         match tried {
-            Err(Trial::Run(_)) if of == Of::GpuKv => Ok(0.0),
-            tried => tried.map(|result: PolicyResult| metric(&result.attainment_pct)),
+            Err(Trial::Run(RunError::Scenario(_))) if of == Of::GpuKv => Ok(Some(0.0)),
+            Err(error) if error.is_out_of_range() => Ok(None),
+            tried => tried.map(|result: PolicyResult| Some(metric(&result.attainment_pct))),
         }
     };
-    let found: Vec<Found> = seeds
+    let found: Vec<Seed> = seeds
         .par_iter()
-        .map(|variation| {
-            let found = capacity::search(harder, args.attain, |factor| attained(variation, factor));
+        .map(|(seed, variation)| {
+            let found = capacity::search(harder, args.attain, |factor| attained(variation, factor))?;
             bar.add(1);
-            found
+            let shown = |factor: f64| of.shown(variation.value(factor));
+            let missed = match found.answer {
+                Answer::Between { missed, .. } => Some(shown(missed)),
+                Answer::Everywhere { .. } | Answer::NotReached => None,
+            };
+            Ok(Seed { seed: *seed, value: found.answer.factor().map(shown), missed, found })
         })
         .collect::<Result<_, Trial>>()?;
-    let of_all = capacity::of_every_seed(&found, harder).expect("Invariant: a grid has a point").clone();
-    let named = seeds[0].try_at(1.0, policy)?;
-    let value = |found: &Found| found.answer.factor().map(|factor| of.shown(seeds[0].value(factor)));
-    let missed = match of_all.answer {
-        Answer::Between { missed, .. } => Some(of.shown(seeds[0].value(missed))),
-        Answer::Everywhere { .. } | Answer::NotReached => None,
+    let promised: Vec<Option<f64>> = found.iter().map(|seed| seed.value).collect();
+    let worst = capacity::of_every_seed(&promised, harder).expect("Invariant: a grid has a point");
+    let (key, label) = seeds[0].1.name(policy).clone();
+    let mut notes = match found[worst].found.answer {
+        Answer::Between { .. } => Vec::new(),
+        Answer::Everywhere { .. } => vec!["met everywhere that was tried".to_owned()],
+        Answer::NotReached => vec!["not reached".to_owned()],
     };
-    let mut note = match of_all.answer {
-        Answer::Between { .. } => String::new(),
-        Answer::Everywhere { .. } => "met everywhere that was tried".to_owned(),
-        Answer::NotReached => "not reached".to_owned(),
-    };
-    let again: Vec<String> = found
-        .iter()
-        .flat_map(|found| &found.met_again)
-        .map(|factor| format!("{:.3}", of.shown(seeds[0].value(*factor))))
-        .collect();
-    if !again.is_empty() {
-        let separator = if note.is_empty() { "" } else { "; " };
-        note.push_str(&format!("{separator}met again at {} (not monotone)", again.join(", ")));
+    for (seed, (_, variation)) in found.iter().zip(seeds) {
+        let of_seed = if found.len() > 1 { format!("seed {}: ", seed.seed) } else { String::new() };
+        let at = |factors: &[f64]| -> String {
+            let shown = factors.iter().map(|factor| format!("{:.3}", of.shown(variation.value(*factor))));
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        let Found { met_again, untried, .. } = &seed.found;
+        if !met_again.is_empty() {
+            notes.push(format!("{of_seed}met again at {} (not monotone)", at(met_again)));
+        }
+        if !untried.is_empty() {
+            notes.push(format!("{of_seed}not tried at {}: beyond what can be simulated", at(untried)));
+        }
     }
     Ok(Row {
-        key: named.key,
-        label: named.label,
-        value: value(&of_all),
-        missed,
-        attained_pct: of_all.attained_pct,
-        note,
-        seeds: found.into_iter().map(|found| (value(&found).unwrap_or(0.0), found)).collect(),
+        key,
+        label,
+        value: found[worst].value,
+        missed: found[worst].missed,
+        attained_pct: found[worst].found.attained_pct,
+        note: notes.join("; "),
+        seeds: found,
     })
 }
 
@@ -219,8 +235,9 @@ fn table(args: &Args, rows: &[Row]) -> Table {
 #[derive(Serialize)]
 struct Line<'a> {
     policy: &'a str,
-    seed: usize,
+    seed: u64,
     value: Option<f64>,
+    missed_at: Option<f64>,
     attained_pct: Option<f64>,
     met_again: usize,
 }
@@ -229,13 +246,14 @@ fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path
     std::fs::create_dir_all(dir)?;
     let mut csv = csv::Writer::from_path(dir.join("capacity.csv"))?;
     for row in rows {
-        for (seed, (value, found)) in row.seeds.iter().enumerate() {
+        for seed in &row.seeds {
             csv.serialize(Line {
                 policy: &row.key,
-                seed,
-                value: found.answer.factor().map(|_| *value),
-                attained_pct: found.attained_pct,
-                met_again: found.met_again.len(),
+                seed: seed.seed,
+                value: seed.value,
+                missed_at: seed.missed,
+                attained_pct: seed.found.attained_pct,
+                met_again: seed.found.met_again.len(),
             })?;
         }
     }
@@ -246,7 +264,7 @@ fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path
             key: row.key.clone(),
             label: row.label.clone(),
             value: row.value,
-            seeds: row.seeds.iter().map(|(value, _)| *value).collect(),
+            seeds: row.seeds.iter().map(|seed| seed.value.unwrap_or(0.0)).collect(),
             note: row.note.clone(),
         })
         .collect();

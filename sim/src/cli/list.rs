@@ -25,7 +25,7 @@ pub struct Args {
 /// What can be listed.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Subject {
-    /// Policies by key
+    /// Policies by key, each with its name in figures and what it does
     Policies,
     /// Models by name; a Hugging Face config.json does as well
     Models,
@@ -44,7 +44,11 @@ enum Subject {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let table = match args.what {
         Subject::Policies => {
-            lines("policy", "what it does", registry::METHODS.iter().map(|entry| (entry.key, entry.about)))
+            let mut table = Table::new(["policy", "name in figures", "what it does"]);
+            registry::METHODS
+                .iter()
+                .for_each(|entry| table.push([entry.key.into(), entry.label.into(), entry.about.into()]));
+            table
         }
         Subject::Models => models(),
         Subject::Gpus => presets("gpu", cost::gpus()),

@@ -8,6 +8,7 @@ mod capacity;
 mod check;
 mod compare;
 mod completions;
+mod diff;
 mod init;
 mod interrupt;
 mod json_input;
@@ -73,6 +74,7 @@ enum Command {
     Sweep(sweep::Args),
     Merge(sweep::MergeArgs),
     Capacity(capacity::Args),
+    Diff(diff::Args),
     Plan(plan::Args),
     Plot(plot::Args),
     Report(report::Args),
@@ -98,13 +100,14 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> anyhow::Result
         }
     };
     match cli.command {
-        Command::Init(args) => init::run(args),
+        Command::Init(args) => init::run(args, cli.quiet),
         Command::Run(args) => compare::run_one(args, cli.quiet),
         Command::Compare(args) => compare::run(args, cli.quiet),
         Command::Check(args) => check::run(args, cli.quiet),
         Command::Sweep(args) => sweep::run(args, cli.quiet),
         Command::Merge(args) => sweep::run_merge(args, cli.quiet),
         Command::Capacity(args) => capacity::run(args, cli.quiet),
+        Command::Diff(args) => diff::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Report(args) => report::run(args),

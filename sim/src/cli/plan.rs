@@ -20,6 +20,16 @@ use crate::planner::{
 
 /// One placement decision: distances (or layers), forecast, every constraint's use, the gap.
 ///
+/// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}` (latency per copy), `capacity_layer_blocks`
+/// (what placements may use, headroom already off), `failure_budget`, `window` in tokens, and `requests [{id, blocks, slo_s,
+/// deposit}]` in admission order: blocks per layer, seconds promised per token, tokens made ahead; `resident_layers`
+/// lists the layers that are on the GPU now, so that changes can be counted.
+///
+/// Optional: `uniform` (false: one common distance), `placement_space` ("distance" or "layers"), `forecast` ("prefix" or
+/// "pipeline"; for the latter `slots` (1) and `copy_order` ("ready-first" or "in-order")), `growth_blocks` (0, per resident
+/// layer and request), `staging_slots` (0, charged per request that offloads), `tensor_parallel` (1), `shared_link` (false)
+/// and `all_reduce_s` (0, per layer): with several GPUs `layer_compute_s` and `link` are those of one of them.
+///
 /// No placement being feasible is an answer too: exit code 0.
 #[derive(clap::Args)]
 pub struct Args {

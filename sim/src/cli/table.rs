@@ -17,6 +17,8 @@ pub enum Cell {
     Count(u64),
     /// A number, to the right; people see it with so many digits behind the point, programs see all of it.
     Number(f64, usize),
+    /// A difference, to the right: a number that people see with its sign.
+    Change(f64, usize),
     /// There is none: a dash for people, null or nothing for programs.
     Empty,
 }
@@ -51,6 +53,8 @@ impl Cell {
             Cell::Text(text) => text.clone(),
             Cell::Count(count) => count.to_string(),
             Cell::Number(number, digits) => format!("{number:.digits$}"),
+            Cell::Change(number, digits) if *number == 0.0 => format!("{:.digits$}", 0.0),
+            Cell::Change(number, digits) => format!("{number:+.digits$}"),
             Cell::Empty => "–".to_owned(),
         }
     }
@@ -59,14 +63,14 @@ impl Cell {
         match self {
             Cell::Text(text) => Value::from(text.as_str()),
             Cell::Count(count) => Value::from(*count),
-            Cell::Number(number, _) => Value::from(*number),
+            Cell::Number(number, _) | Cell::Change(number, _) => Value::from(*number),
             Cell::Empty => Value::Null,
         }
     }
 
     fn for_spreadsheets(&self) -> String {
         match self {
-            Cell::Number(number, _) => number.to_string(),
+            Cell::Number(number, _) | Cell::Change(number, _) => number.to_string(),
             Cell::Empty => String::new(),
             cell => cell.for_people(),
         }
@@ -95,6 +99,11 @@ impl Table {
         let row: Vec<_> = row.into_iter().collect();
         assert_eq!(row.len(), self.columns.len(), "Invariant: a row has one cell per column");
         self.rows.push(row);
+    }
+
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// The table as text that ends with a newline.

@@ -123,9 +123,10 @@ impl ScaleScores {
         percent(u128::from(met), u128::from(self.arrived)).unwrap_or(100.0)
     }
 
-    /// Share of a client's playing time with no token to show, in percent; 0 if nothing was played.
-    pub fn playback_stall_pct(&self) -> f64 {
-        percent(self.stall, self.playing).unwrap_or(0.0)
+    /// Share of a client's playing time with no token to show, in percent; `None` if nothing was played: a method that
+    /// delivers nothing must not read as one that never stalls.
+    pub fn playback_stall_pct(&self) -> Option<f64> {
+        percent(self.stall, self.playing)
     }
 
     /// Good requests per second; 0 over no time.

@@ -41,7 +41,7 @@ pub const E2E: Column = Column {
 pub const PLAYBACK_STALL: Column = Column {
     title: "Playback stall",
     subtitle: "of playing time, lower is better",
-    value: |policy| Some(policy.playback_stall_pct),
+    value: |policy| policy.playback_stall_pct,
     write: words::percent,
     full: Some(100.0),
 };

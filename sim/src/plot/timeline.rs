@@ -57,7 +57,7 @@ fn outcome(policy: &PolicyResult) -> String {
         words::percent(score.tbt_step_deposit),
         words::percent(score.tbt_gap),
         words::percent(score.e2e),
-        words::percent(policy.playback_stall_pct),
+        policy.playback_stall_pct.map_or("–".to_owned(), words::percent),
         policy.ttft_s.p50.map_or("–".to_owned(), words::seconds),
         words::number(policy.throughput_tokens_per_s),
         words::number(policy.pauses.count as f64),

@@ -5,15 +5,15 @@
 //! program is stopped. Its name on disk is the only thing that differs between two equal runs.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
+use super::columns::CsvRow;
 use super::from_outcome::step_row;
-use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, TimelineRow};
+use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, StepRow, TimelineRow};
 use crate::record::StepRecord;
 
 const RESULTS: &str = "results.json";
@@ -118,7 +118,7 @@ impl OutputDir {
     pub fn open(dir: &Path, scenario_digest: &str, force: bool) -> Result<Self, ReportError> {
         fs::create_dir_all(dir).map_err(ReportError::io("create the directory", dir))?;
         if !force && dir.join(RESULTS).exists() {
-            let found = read_results(dir)?.scenario_digest;
+            let found = load_results(dir)?.scenario_digest;
             if found != scenario_digest {
                 let expected = scenario_digest.to_owned();
                 return Err(ReportError::OtherScenario { dir: dir.to_owned(), found, expected });
@@ -164,15 +164,18 @@ impl OutputDir {
         let (file, path) = (tempfile::Builder::new().prefix("part-").tempfile_in(self.staging.path()))
             .and_then(|part| part.keep().map_err(|error| error.error))
             .map_err(ReportError::io("create a file in it", self.staging.path()))?;
-        let rows = csv::Writer::from_writer(BufWriter::new(file));
-        Ok(StepsPart { policy: policy.to_owned(), path, rows, error: None })
+        let rows = rows_of(BufWriter::new(file));
+        Ok(StepsPart { policy: policy.to_owned(), path, rows, has_forecasts: false, error: None })
     }
 
-    /// Stages `steps.csv` from the parts, in the order given.
+    /// Stages `steps.csv` from the parts, in the order given, but those with forecasts first: DuckDB takes a column's type
+    /// from the first 20,480 rows, and a `forecast_s` without a number in them would be text to it.
     ///
     /// # Errors
     /// What a part could not write; anything the system refuses.
     pub fn put_steps(&mut self, parts: impl IntoIterator<Item = StepsPart>) -> Result<(), ReportError> {
+        let mut parts: Vec<StepsPart> = parts.into_iter().collect();
+        parts.sort_by_key(|part| !part.has_forecasts);
         let mut files = Vec::new();
         for part in parts {
             let path = part.path.clone();
@@ -180,17 +183,8 @@ impl OutputDir {
             files.push(BufReader::new(File::open(&path).map_err(ReportError::io("read", &path))?));
         }
         self.write(STEPS, |out| {
-            let mut header_written = false;
-            for mut file in files {
-                let mut header = String::new();
-                file.read_line(&mut header)?;
-                if !header_written {
-                    out.write_all(header.as_bytes())?;
-                    header_written = !header.is_empty();
-                }
-                io::copy(&mut file, out)?;
-            }
-            Ok(())
+            writeln!(out, "{}", StepRow::COLUMNS.join(","))?;
+            files.iter_mut().try_for_each(|file| io::copy(file, out).map(|_| ()))
         })
     }
 
@@ -216,9 +210,10 @@ impl OutputDir {
         self.staging.close().map_err(ReportError::io("remove its temporary directory", &self.dir))
     }
 
-    fn put_rows<T: Serialize>(&mut self, name: &str, rows: &[T]) -> Result<(), ReportError> {
+    fn put_rows<T: CsvRow>(&mut self, name: &str, rows: &[T]) -> Result<(), ReportError> {
         self.write(name, |out| {
-            let mut writer = csv::Writer::from_writer(out);
+            let mut writer = rows_of(out);
+            writer.write_record(T::COLUMNS).map_err(io::Error::from)?;
             for row in rows {
                 writer.serialize(row).map_err(io::Error::from)?;
             }
@@ -251,12 +246,15 @@ pub struct StepsPart {
     policy: String,
     path: PathBuf,
     rows: csv::Writer<BufWriter<File>>,
+    /// Whether any step had one.
+    has_forecasts: bool,
     error: Option<io::Error>,
 }
 
 impl StepsPart {
     /// Writes one step.
     pub fn write(&mut self, step: &StepRecord) {
+        self.has_forecasts |= step.forecast.is_some();
         if self.error.is_none() {
             self.error = self.rows.serialize(step_row(&self.policy, step)).err().map(io::Error::from);
         }
@@ -272,7 +270,7 @@ impl StepsPart {
 /// # Errors
 /// No results, another layout, a file that is missing, truncated or malformed: with its line or key.
 pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
-    let results = read_results(dir)?;
+    let results = load_results(dir)?;
     let path = dir.join(REQUESTS);
     let requests: Vec<RequestRow> = read_rows(&path)?;
     let arrived: u64 = results.policies.iter().map(|policy| policy.requests.arrived).sum();
@@ -285,7 +283,11 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
     Ok(SavedResults { results, requests, quantiles, timeline })
 }
 
-fn read_results(dir: &Path) -> Result<Results, ReportError> {
+/// Reads `results.json` alone.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_results(dir: &Path) -> Result<Results, ReportError> {
     let path = dir.join(RESULTS);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -305,6 +307,11 @@ fn read_results(dir: &Path) -> Result<Results, ReportError> {
     }
     serde_path_to_error::deserialize(value)
         .map_err(|error| malformed(format!("`{}`: {}", error.path(), error.inner())))
+}
+
+/// A writer that leaves the header to its user: a table without rows has one too.
+fn rows_of<W: Write>(out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().has_headers(false).from_writer(out)
 }
 
 fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {

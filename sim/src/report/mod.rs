@@ -2,8 +2,10 @@
 //!
 //! [`rows`] are the layouts that other programs read; [`policy_result`] and its neighbours fill them from an
 //! [`Outcome`](crate::metrics::Outcome); [`OutputDir`] writes them so that a reader sees complete files or none,
-//! [`load`] reads them back; [`table`] is what `compare` prints. Knows nothing about how a run was made.
+//! [`load`] reads them back; [`table`] is what `compare` prints, [`diff`] what two results differ in. Knows nothing about how a run was made.
 
+mod columns;
+pub mod diff;
 mod files;
 mod from_outcome;
 pub mod rows;
@@ -11,7 +13,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use files::{OutputDir, ReportError, SavedResults, StepsPart, load};
+pub use files::{OutputDir, ReportError, SavedResults, StepsPart, load, load_results};
 pub use from_outcome::{policy_result, quantile_rows, request_rows, scoring_notes, step_row, timeline_rows};
 pub use table::{csv, json, text};
 

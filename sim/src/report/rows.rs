@@ -12,6 +12,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Results {
     /// Version of this layout.
+    #[schemars(range(min = SCHEMA_VERSION, max = SCHEMA_VERSION))]
     pub schema_version: u32,
     /// Version of `orbitflow` that wrote it.
     pub tool_version: String,
@@ -67,8 +68,9 @@ pub struct PolicyResult {
     pub tokens: TokenCounts,
     /// Scores at the first SLO scale.
     pub attainment_pct: Attainment,
-    /// Share of a client's playing time with no token to show, at the first SLO scale (design §6).
-    pub playback_stall_pct: f64,
+    /// Share of a client's playing time with no token to show, at the first SLO scale (design §6); null if nothing was
+    /// played, because no request got a second token.
+    pub playback_stall_pct: Option<f64>,
     /// Scores at every SLO scale.
     pub by_slo_scale: Vec<ScaleResult>,
     /// Duration of the step that made the token, over delivered due tokens.
@@ -174,8 +176,8 @@ pub struct ScaleResult {
     pub rerun: bool,
     /// Scores.
     pub attainment_pct: Attainment,
-    /// Playback stall.
-    pub playback_stall_pct: f64,
+    /// Playback stall; null if nothing was played.
+    pub playback_stall_pct: Option<f64>,
     /// Goodput.
     pub goodput_requests_per_s: f64,
     /// Median time to first token of the run that was scored: it stands beside every TBT score (design §6).

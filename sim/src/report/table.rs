@@ -37,8 +37,8 @@ pub struct TableRow {
     pub ttft_p50_s: Option<f64>,
     /// Requests whose last token came in time, percent.
     pub e2e_pct: f64,
-    /// Share of a client's playing time with no token to show, percent.
-    pub playback_stall_pct: f64,
+    /// Share of a client's playing time with no token to show, percent; null if nothing was played.
+    pub playback_stall_pct: Option<f64>,
     /// Tokens per second.
     pub throughput_tokens_per_s: f64,
     /// Good requests per second.
@@ -165,7 +165,7 @@ const SCORES: &[Column] = &[
     column("TBT %", "gap", |row| number(row.tbt_gap_pct, 1)),
     column("TBT %", "+dep", |row| number(row.tbt_gap_deposit_pct, 1)),
     column("e2e", "%", |row| number(row.e2e_pct, 1)),
-    column("stall", "%", |row| number(row.playback_stall_pct, 1)),
+    column("stall", "%", |row| row.playback_stall_pct.map_or_else(none, |stall| number(stall, 1))),
     column("TTFT", "P50 s", |row| row.ttft_p50_s.map_or_else(none, |seconds| short(seconds, 2))),
     column("tokens", "/s", |row| short(row.throughput_tokens_per_s, 1)),
     column("TPOT %", "step", |row| number(row.tpot_step_pct, 1)),

@@ -124,7 +124,7 @@ fn a_policy_s_entry_says_what_its_run_came_to() {
     assert_eq!(result.attainment_pct.tbt_step_deposit, 2.0 / 18.0 * 100.0);
     assert_eq!(result.by_slo_scale[1].attainment_pct.tbt_step, 0.0);
     // The second request's token is made 100 ms after its first one, 50 late; played 100 and 100 ms.
-    assert_eq!(result.playback_stall_pct, 25.0);
+    assert_eq!(result.playback_stall_pct, Some(25.0));
     assert_eq!((result.makespan_s, result.throughput_tokens_per_s), (0.2, 25.0));
     let parts = result.busy_s;
     assert_eq!((parts.compute, parts.stall, parts.prefill, parts.idle), (0.09, 0.01, 0.1, 0.0));

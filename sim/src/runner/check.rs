@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::limits::{TooLong, all_within, within_213_days};
 use super::{Prepared, law_totals, request_facts};
 use crate::digest::{Difference, EventTrail, TrailComparison};
 use crate::engine;
@@ -29,7 +30,8 @@ impl Checked {
     }
 }
 
-/// Runs each of the scenario's policies twice at each SLO scale that it looks at.
+/// Runs each of the scenario's policies twice at each SLO scale that it looks at. Unwinds, for [`within_213_days`] to
+/// catch, if a run outlives time.
 pub fn check(prepared: &Prepared, progress: Option<&(dyn Fn(u64) + Sync)>) -> Vec<Checked> {
     let jobs: Vec<(usize, ScaleSlo)> = prepared
         .contenders
@@ -41,15 +43,17 @@ pub fn check(prepared: &Prepared, progress: Option<&(dyn Fn(u64) + Sync)>) -> Ve
             own.iter().map(move |scale| (index, *scale))
         })
         .collect();
-    jobs.into_par_iter()
+    let checked: Vec<(&str, Result<Checked, TooLong>)> = jobs
+        .into_par_iter()
         .map(|(index, scale)| {
-            let checked = check_one(prepared, index, scale);
+            let checked = within_213_days(|| check_one(prepared, index, scale));
             if let Some(report) = progress {
                 report(1);
             }
-            checked
+            (prepared.contenders[index].key.as_str(), checked)
         })
-        .collect()
+        .collect();
+    all_within(checked)
 }
 
 /// Runs of [`check`]: what its progress counts to.

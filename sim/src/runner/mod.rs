@@ -131,7 +131,8 @@ struct Run<'a> {
 }
 
 /// Runs `contenders` over a prepared scenario. Policies that look at the SLO run once per scale, the others once.
-/// Panics if two contenders have one key: no one could tell their rows apart.
+/// Panics if two contenders have one key: no one could tell their rows apart. Unwinds, for [`within_213_days`] to catch,
+/// if a run outlives time.
 pub fn compare(prepared: &Prepared, contenders: &[Contender], options: Options<'_>) -> Comparison {
     let mut keys: Vec<&str> = contenders.iter().map(|contender| contender.key.as_str()).collect();
     keys.sort_unstable();
@@ -152,8 +153,11 @@ pub fn compare(prepared: &Prepared, contenders: &[Contender], options: Options<'
         }
     }
     let keys: Vec<&Contender> = jobs.iter().map(|job| job.contender).collect();
-    let runs: Vec<Run<'_>> = jobs.into_par_iter().map(|job| run(prepared, job, laws, progress)).collect();
-    collect(prepared, contenders, &keys, runs)
+    let runs: Vec<(&str, Result<Run<'_>, TooLong>)> = jobs
+        .into_par_iter()
+        .map(|job| (job.contender.key.as_str(), within_213_days(|| run(prepared, job, laws, progress))))
+        .collect();
+    collect(prepared, contenders, &keys, limits::all_within(runs))
 }
 
 /// Puts the runs of each contender together.

@@ -105,6 +105,11 @@ impl Grid {
         Ok(grid)
     }
 
+    /// The axes that still have several values, in order.
+    pub fn varied(&self) -> impl Iterator<Item = &str> {
+        self.stops.iter().filter(|axis| axis.stops.len() > 1).map(|axis| axis.name.as_str())
+    }
+
     /// Points, at least one.
     #[expect(clippy::len_without_is_empty, reason = "a grid is never empty")]
     pub fn len(&self) -> usize {

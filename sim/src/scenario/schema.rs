@@ -28,8 +28,21 @@ pub fn sweep_json_schema() -> Value {
     schema["title"] = json!("OrbitFlow sweep");
     schema["properties"]["axes"] = json!({
         "description": "a key of the scenario with its values, or a name with tables of a `name` and keys that change together",
+        "$ref": "#/$defs/axes",
+    });
+    // A table within the axes is a dotted key of the scenario; a table within a list, keys that change together.
+    schema["$defs"]["axes"] = json!({
         "type": "object",
-        "additionalProperties": { "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "object" }] },
+        "additionalProperties": { "anyOf": [
+            { "type": "array", "minItems": 1, "uniqueItems": true, "items": { "anyOf": [
+                { "not": { "type": "object" } },
+                {
+                    "type": "object", "required": ["name"], "minProperties": 2,
+                    "properties": { "name": { "type": "string", "pattern": "^[^,=]+$" } },
+                },
+            ] } },
+            { "$ref": "#/$defs/axes" },
+        ] },
     });
     schema
 }

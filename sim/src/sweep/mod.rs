@@ -28,7 +28,7 @@ pub use error::SweepError;
 pub use merge::merge;
 pub use point::simulate;
 pub use shard::{BadShard, Shard};
-pub use store::{Manifest, load, point_results};
+pub use store::{Manifest, is_sweep, load, point_results};
 
 use crate::scenario::Grid;
 

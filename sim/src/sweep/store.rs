@@ -128,6 +128,11 @@ pub(super) fn read_manifest(file: &Path) -> Result<Manifest, SweepError> {
     })
 }
 
+/// Whether a folder is a sweep's, finished or not.
+pub fn is_sweep(dir: &Path) -> bool {
+    dir.join(POINTS).is_dir() || dir.join(LIST).exists()
+}
+
 /// The list of a finished sweep.
 ///
 /// # Errors

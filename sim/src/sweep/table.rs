@@ -83,7 +83,7 @@ fn cells(policy: &PolicyResult, scale: &ScaleResult) -> Vec<String> {
         attainment.tbt_gap_deposit.to_string(),
         attainment.tpot_step.to_string(),
         attainment.tpot_gap.to_string(),
-        scale.playback_stall_pct.to_string(),
+        or_empty(scale.playback_stall_pct),
         or_empty(scale.ttft_p50_s),
         scale.throughput_tokens_per_s.to_string(),
         scale.goodput_requests_per_s.to_string(),

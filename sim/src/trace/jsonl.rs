@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::decimal::{EXPECTED_SECONDS, format_seconds};
 use super::error::{Place, TraceError};
@@ -26,8 +27,10 @@ use crate::units::{SimDuration, SimTime};
 /// One line of a trace: what `orbitflow schema trace` describes. Times are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = ways_to_arrive()))]
 pub struct Line {
     /// Unique name; absent: the number of the row, from 0.
+    #[schemars(length(min = 1))]
     pub id: Option<String>,
     /// Arrival, seconds from the start. One of `arrival_s`, `arrival_step`, `think_s`.
     #[schemars(range(min = 0.0))]
@@ -46,9 +49,24 @@ pub struct Line {
     #[schemars(range(min = 1))]
     pub output_tokens: u64,
     /// Time-between-tokens promise, seconds per token.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub slo_s: Option<f64>,
     /// Time-to-first-token promise, seconds.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub ttft_slo_s: Option<f64>,
+}
+
+/// A line arrives in exactly one way, and only a turn of a session can follow another; null is as good as absent.
+fn ways_to_arrive() -> Value {
+    let way = |keys: &[&str], types: Value| json!({ "required": keys, "properties": types });
+    json!([
+        way(&["arrival_s"], json!({ "arrival_s": { "type": "number" } })),
+        way(&["arrival_step"], json!({ "arrival_step": { "type": "integer" } })),
+        way(
+            &["think_s", "session"],
+            json!({ "think_s": { "type": "number" }, "session": { "type": ["string", "integer"] } })
+        ),
+    ])
 }
 
 /// How a session is named.
@@ -208,7 +226,7 @@ pub fn write(trace: &Trace) -> String {
     for (row, request) in trace.requests.iter().enumerate() {
         text.push('{');
         if request.id != row.to_string() {
-            let name = serde_json::Value::from(request.id.as_str());
+            let name = Value::from(request.id.as_str());
             let _ = write!(text, "\"id\":{name},");
         }
         let _ = match request.arrival {

@@ -75,6 +75,12 @@ fn not_reached_is_an_answer_and_a_figure_is_drawn() {
     assert!(figure.contains("Load factor at which 100 % ttft is met") && figure.contains("not reached"));
     let lines = fs::read_to_string(dir.join("o/capacity.csv")).unwrap();
     assert_eq!(lines.lines().count(), 1 + 3 * 2, "{lines}");
+    assert!(
+        lines.starts_with(
+            "policy,seed,value,missed_at,attained_pct,met_again\nheuristic,1,,,,0\nheuristic,2,"
+        ),
+        "{lines}"
+    );
 }
 
 #[test]
@@ -94,6 +100,46 @@ fn less_pool_and_less_link_are_searched_downwards() {
 }
 
 #[test]
+fn what_lies_beyond_what_can_be_simulated_is_said_and_no_error() {
+    let place = place();
+    let dir = place.path();
+    // A link of 20 B/s: 1/64 of it is less than 1 B/s, and copies at a few bytes per second outlive 213 days.
+    let args = [
+        "capacity",
+        "s.toml",
+        "--attain",
+        "60",
+        "--of",
+        "link",
+        "--set",
+        "link=20 B/s",
+        "--set",
+        "seed=1",
+        "--set",
+        "policies=[\"static-1\"]",
+    ];
+    let rows = json(dir, &args);
+    assert_eq!(rows[0]["link_gb_per_s"], serde_json::Value::Null);
+    let note = rows[0]["note"].as_str().unwrap();
+    assert!(note.starts_with("not reached; not tried at "), "{note}");
+    assert!(note.ends_with("beyond what can be simulated"), "{note}");
+}
+
+#[test]
+fn the_pool_of_each_seed_is_its_own() {
+    let place = place();
+    let dir = place.path();
+    // Traces drawn with other seeds bring other pools: the answer is the larger of the two pools, not of two factors.
+    let pool = |seed: &str| {
+        let args = ["capacity", "s.toml", "--attain", "60", "--of", "gpu-kv", "--set", seed];
+        json(dir, &args)[0]["gpu_kv_layer_blocks"].as_f64()
+    };
+    let (one, two) = (pool("seed=1").unwrap(), pool("seed=2").unwrap());
+    let both = json(dir, &["capacity", "s.toml", "--attain", "60", "--of", "gpu-kv"]);
+    assert_eq!(both[0]["gpu_kv_layer_blocks"].as_f64(), Some(one.max(two)), "{one} {two}");
+}
+
+#[test]
 fn wrong_input_is_named() {
     let place = place();
     let said = |args: &[&str]| {
@@ -110,5 +156,19 @@ fn wrong_input_is_named() {
     );
     let grid = SCENARIO.replace("seed = [1, 2]", "\"trace.draw.cv\" = [1, 2]");
     fs::write(place.path().join("s.toml"), grid).unwrap();
-    assert!(said(&["--attain", "90"]).contains("s.toml: axes.trace.draw.cv: expected no axis but `seed`"));
+    let refused = said(&["--attain", "90"]);
+    assert!(refused.contains("s.toml: axes.trace.draw.cv: expected no axis but `seed`"), "{refused}");
+    // What the hint says does it: one value is no axis.
+    assert!(refused.contains("`--set trace.draw.cv=…` takes one value"), "{refused}");
+    let one = [
+        "capacity",
+        "s.toml",
+        "--attain",
+        "90",
+        "--set",
+        "trace.draw.cv=1",
+        "--set",
+        "policies=[\"static-1\"]",
+    ];
+    orbitflow(place.path(), &one).assert().success();
 }

@@ -8,6 +8,7 @@ mod cli_errors;
 mod cli_manners;
 mod cli_step;
 mod determinism;
+mod diffs;
 mod engine;
 mod feedback;
 mod formats;

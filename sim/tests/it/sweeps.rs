@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use assert_cmd::Command as Checked;
+use orbitflow_sim::random::{Stream, sequence, uniform};
 
 /// 12 points of a few milliseconds.
 const GRID: &str = r#"
@@ -173,6 +174,81 @@ fn a_point_that_fails_is_named_with_its_reason_and_stops_no_other() {
     assert_eq!(String::from_utf8_lossy(&failed.get_output().stdout), "points,done,failed\n4,2,2\n");
     let table = String::from_utf8(place.files("out")["sweep.csv"].clone()).unwrap();
     assert_eq!(table.lines().count(), 1 + 2 * 2 * 2);
+}
+
+/// kill -9 at ten moments of a sweep, each drawn uniformly from how long the whole of it takes: whatever it had done,
+/// the next run goes on with, and the final files are those of an undisturbed sweep.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the moments are of the wall clock; what is compared is not")]
+fn ten_kills_at_random_moments_leave_the_bytes_of_an_undisturbed_sweep() {
+    let place = Place::new();
+    let started = std::time::Instant::now();
+    place.sweep("whole", &["--jobs", "2"]).assert().success();
+    let whole_takes = started.elapsed();
+    let whole = place.files("whole");
+    let mut cut_short = 0;
+    for seed in 1..=10 {
+        let moment = whole_takes.mul_f64(uniform(&mut sequence(seed, Stream::Arrivals)));
+        let out = format!("killed-{seed}");
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("orbitflow"))
+            .current_dir(place.folder.path())
+            .args(["sweep", "grid.toml", "--out", &out, "--jobs", "2", "--shard", "0/1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program");
+        std::thread::sleep(moment);
+        // On Unix this is SIGKILL: nothing of the program runs after it.
+        child.kill().expect("a child that may have ended");
+        child.wait().expect("a child");
+        // What stands under its name is complete: as the undisturbed sweep has it, or not there.
+        if place.path(&out).exists() {
+            let left = place.files(&out);
+            let complete = left.iter().filter(|(name, _)| !name.ends_with(".tmp"));
+            let points = complete.clone().filter(|(name, _)| name.starts_with("points/")).count();
+            complete.for_each(|(name, bytes)| assert!(whole[name] == *bytes, "seed {seed}: {name}"));
+            cut_short += u32::from(points < 12);
+        } else {
+            cut_short += 1;
+        }
+        let said = stderr(&place.sweep(&out, &["--jobs", "1"]).assert().success());
+        assert!(said.contains("12 points"), "{said}");
+        assert_same(&whole, &place.files(&out));
+    }
+    assert!(cut_short > 0, "every kill came after the end");
+}
+
+#[test]
+fn a_sweep_that_goes_on_tries_only_the_failed_points_again() {
+    let place = Place::new();
+    let line = "{\"arrival_s\": 0, \"prompt_tokens\": 100, \"output_tokens\": 4}\n";
+    fs::write(place.path("here.jsonl"), line).unwrap();
+    let grid = "model = \"llama-3-8b\"\nhardware = \"engine-fit:a6000\"\nbatch_size = 2\ngpu_kv_blocks = 60\n\
+                policies = [\"static-1\"]\nslo.scale = [1]\n[axes]\n\"trace.file\" = [\"here.jsonl\", \"later.jsonl\"]\nseed = [1, 2]\n";
+    fs::write(place.path("grid.toml"), grid).unwrap();
+    let first = place.sweep("out", &[]).assert().code(1);
+    let said = stderr(&first);
+    // Both points of the missing trace, by name and with its path; the other two are done.
+    for seed in [1, 2] {
+        let point = format!("trace.file=later.jsonl,seed={seed}: grid.toml:8: trace.file: ");
+        assert!(said.contains(&point) && said.contains("cannot read trace `later.jsonl`"), "{said}");
+    }
+    assert!(said.contains("2 of 4 points failed"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&first.get_output().stdout), "points,done,failed\n4,2,2\n");
+    let written = |name: &str| fs::metadata(place.path("out").join(name)).unwrap().modified().unwrap();
+    let before = place.files("out");
+    let times: Vec<_> = before
+        .keys()
+        .filter(|name| name.starts_with("points/"))
+        .map(|name| (name.clone(), written(name)))
+        .collect();
+    assert_eq!(times.len(), 2);
+    fs::write(place.path("later.jsonl"), line.replace("100", "200")).unwrap();
+    let said = stderr(&place.sweep("out", &[]).assert().success());
+    assert!(said.contains("4 points, 2 of them done before"), "{said}");
+    times.iter().for_each(|(name, time)| assert_eq!(written(name), *time, "{name} was not written again"));
+    place.sweep("undisturbed", &[]).assert().success();
+    assert_same(&place.files("undisturbed"), &place.files("out"));
 }
 
 #[test]

@@ -61,8 +61,10 @@ impl ProfileKind {
 #[serde(deny_unknown_fields)]
 pub struct HardwareProfile {
     /// Always `gpu-validate/hardware-profile`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// Always 1.
+    #[schemars(range(min = SCHEMA_VERSION, max = SCHEMA_VERSION))]
     pub schema_version: u32,
     /// How the numbers came to be.
     pub kind: ProfileKind,

@@ -44,7 +44,7 @@ fn step_and_gap_are_late_with_and_without_playback_as_computed_by_hand() {
         (scores.stall, scores.playing),
         (u128::from(ms(90).as_picos()), u128::from(ms(340).as_picos()))
     );
-    assert_eq!(scores.playback_stall_pct(), 90.0 / 340.0 * 100.0);
+    assert_eq!(scores.playback_stall_pct(), Some(90.0 / 340.0 * 100.0));
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_finished_request_of_one_token_meets_tpot_and_owes_nothing() {
     script.finish(0);
     let scores = score(&script, asks(&[1]), scoring(&[(1.0, ms(1))])).scales[0];
     assert_eq!([scores.tpot_step_met, scores.tpot_gap_met, scores.good, scores.due], [1, 1, 1, 0]);
-    // Nothing was due and nothing played: nothing was broken.
-    assert_eq!((scores.tokens_met_pct(0), scores.playback_stall_pct()), (100.0, 0.0));
+    // Nothing was due: nothing was broken. Nothing was played: there is no share of it.
+    assert_eq!((scores.tokens_met_pct(0), scores.playback_stall_pct()), (100.0, None));
 }
 
 #[test]
