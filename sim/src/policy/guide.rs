@@ -5,7 +5,7 @@
 //!
 //! `sim/examples/own_policy.rs`; `cargo run --release --package orbitflow-sim --example own_policy` prints the table.
 //!
-//! ```ignore
+//! ```text
 #![doc = include_str!("../../examples/own_policy.rs")]
 //! ```
 //!
