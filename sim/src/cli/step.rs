@@ -129,7 +129,7 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
         lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
     }
     if let Some(across) = &answer.cross_step {
-        lines.extend(neighbours(across, &show));
+        lines.extend(neighbours(across, show));
     }
     lines.push(String::new());
     let axis = format!("0{:>width$}", show(answer.step_s), width = AXIS - 1);

@@ -329,7 +329,9 @@ fn plan_says_what_coming_back_costs() {
     let (code, listing, _) = plan_of(&moving(32), &["--solver", "milp", "--show-model"]);
     assert_eq!(code, 0);
     // 3/32 ms in units of 4: 0.0234; every choice but those that leave layer 2 away
-    for part in ["minimise t + 0.0234", " a@resident + 0.0234", "layer 2: + 1.000000 t - 0.750000 a@layers 2 - "] {
+    for part in
+        ["minimise t + 0.0234", " a@resident + 0.0234", "layer 2: + 1.000000 t - 0.750000 a@layers 2 - "]
+    {
         assert!(listing.contains(part), "{part} is not in\n{listing}");
     }
 }

@@ -111,6 +111,9 @@ pub fn draw(seed: u64) -> Scenario {
     }
     server.switches.cross_step_prefetch = random.random_bool(0.3);
     planner.migration_cost = random.random_bool(0.3);
+    if planner.migration_cost {
+        planner.node_cap = planner.node_cap.min(2_000);
+    }
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }
