@@ -25,7 +25,7 @@ const AXIS: usize = 60;
 ///
 /// With `cross_step_prefetch` the step is one among steps like it: the same step is repeated until it begins as an earlier
 /// one did, and that one is shown, with the copies that the step before began for it and those that it begins for the
-/// next.
+/// next. The prefix forecast is of a step alone.
 ///
 /// The link's latency counts once per copy, in the step and in the prefix forecast. `tail_s` is part of the
 /// step time and of the forecast, so that the two can be compared; it is neither compute nor stall.
@@ -135,7 +135,7 @@ fn table(instance: &StepInstance, answer: &StepAnswer) -> String {
         lines.push(format!("{id}: blocks per layer {blocks}, layers fetched {layers}{each}"));
     }
     if let Some(across) = &answer.cross_step {
-        lines.extend(neighbours(across, &show));
+        lines.extend(neighbours(across, show));
     }
     lines.push(String::new());
     let axis = format!("0{:>width$}", show(answer.step_s), width = AXIS - 1);

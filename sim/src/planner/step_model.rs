@@ -125,7 +125,7 @@ impl PipelineForecast {
 /// Steps of the batch of one instance by its model.
 pub(super) enum Forecaster<'a> {
     Prefix(&'a Instance),
-    Pipeline(PipelineForecast),
+    Pipeline(Box<PipelineForecast>),
 }
 
 impl<'a> Forecaster<'a> {
@@ -133,7 +133,7 @@ impl<'a> Forecaster<'a> {
         match instance.model {
             StepModel::Prefix => Forecaster::Prefix(instance),
             StepModel::Pipeline { slots, order } => {
-                Forecaster::Pipeline(PipelineForecast::of(instance, slots, order))
+                Forecaster::Pipeline(Box::new(PipelineForecast::of(instance, slots, order)))
             }
         }
     }

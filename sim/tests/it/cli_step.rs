@@ -109,7 +109,21 @@ fn cross_step_prefetch_shows_the_step_among_steps_like_it() {
 fn the_table_of_a_step_among_others_marks_what_crosses_its_ends() {
     let (code, stdout, stderr) = step(&across().to_string(), &[]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    insta::assert_snapshot!(stdout, @r"");
+    insta::assert_snapshot!(stdout, @r"
+    step 7000.000 us = compute 4000.000 us + stall 3000.000 us + tail 0.000 us
+    copies 0.000 us, prefix forecast 9000.000 us (28.57 % off the step)
+    a: blocks per layer 60, layers fetched 1, 6000.000 us each
+    cross-step prefetch: after 2 steps like it every step is this one
+    carried in: a layer 2, begun 2000.000 us before the step, landed 4000.000 us into it
+    ahead: a layer 2 of the next step, 5000.000 us to 11000.000 us
+
+    layer     start       end     stall  |0                                                7000.000 us|
+        1     0.000  1000.000     0.000  |#########                                                   |
+        2  4000.000  5000.000  3000.000  |<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<#########>>>>>>>>>>>>>>>>>|
+        3  5000.000  6000.000     0.000  |                                           ########         |
+        4  6000.000  7000.000     0.000  |                                                   #########|
+    times in us; - copies of the layer, < carried in, > ahead for the next step, # its compute
+    ");
     // Without anything to copy it is a step like any other.
     let mut resident = across();
     resident["requests"][0] = json!({ "id": "a", "blocks": 60 });

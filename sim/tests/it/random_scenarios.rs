@@ -118,6 +118,9 @@ pub fn draw(seed: u64) -> Scenario {
         server.switches.prefill = Prefill::Chunked(tokens.and_then(NonZeroU64::new));
     }
     planner.migration_cost = random.random_bool(0.3);
+    if planner.migration_cost {
+        planner.node_cap = planner.node_cap.min(2_000);
+    }
     let known = Known { belief, truth: truth.clone(), mean_final_tokens };
     Scenario { requests, server, footprint, truth, known, planner, slo }
 }

@@ -53,6 +53,10 @@ impl Tally {
 pub fn compare(args: &Args, a: &Manifest, b: &Manifest, out: &mut impl Write) -> anyhow::Result<()> {
     let settings = settings(a, b);
     let joined = join(a, b);
+    // A point that cannot be read is said before anything is printed.
+    for point in &joined {
+        point.load(args).or_input()?;
+    }
     let mut identical = settings.is_empty();
     match args.format {
         Format::Table => {
@@ -141,7 +145,7 @@ fn join<'a>(a: &'a Manifest, b: &'a Manifest) -> Vec<Joined<'a>> {
 }
 
 impl<'a> Joined<'a> {
-    fn load(self, args: &Args) -> anyhow::Result<PointDiff<'a>> {
+    fn load(&self, args: &Args) -> anyhow::Result<PointDiff<'a>> {
         let side = match (self.a, self.b) {
             (Some(_), Some(_)) => Side::Both,
             (Some(_), None) => Side::OnlyA,

@@ -16,7 +16,7 @@ fn models() -> [StepModel; 3] {
 
 /// A small instance whose restores count; most requests have any layers away, some the layout of a distance.
 fn drawn(requests: usize, layers: u32, seed: u64) -> Instance {
-    let sample = if seed % 4 == 0 { samples::hard } else { samples::small };
+    let sample = if seed.is_multiple_of(4) { samples::hard } else { samples::small };
     let mut instance = Instance { migration_cost: true, ..sample(requests, layers, seed) };
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     // a short window makes restores dear
@@ -27,7 +27,7 @@ fn drawn(requests: usize, layers: u32, seed: u64) -> Instance {
             request.resident_layers = Some(Layer::all(layers).filter(here).collect());
         }
     }
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         instance.failure_budget = requests as f64;
     }
     instance
@@ -118,7 +118,7 @@ fn a_longer_window_restores_no_less_and_steps_no_longer() {
             let instance = Instance { migration_cost: true, window, ..samples::pressured(seed) };
             let mut instance = Instance { failure_budget: 4.0, ..instance };
             for (place, request) in instance.requests.iter_mut().enumerate() {
-                let away = Layer::all(32).filter(|layer| (layer.0 as usize + place) % 2 > 0);
+                let away = Layer::all(32).filter(|layer| !(layer.0 as usize + place).is_multiple_of(2));
                 request.resident_layers = Some(away.collect());
             }
             instance
