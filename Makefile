@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots paper insights determinism shared cluster-test gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper insights determinism shared cluster-test browser-test gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ shared: release ## tests and runs on the real traces of ../shared/traces; fails 
 
 cluster-test: release ## a sweep as a real Slurm array on this machine, merged = single process (root; installs slurm-wlm)
 	scenarios/cluster/test-slurm.sh
+
+browser-test: release ## the HTML report in headless chromium: console, network, keys, pointer; screenshots in out/browser-test
+	sim/tests/browser/run.sh
 
 gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
 	gpu-validate/run-on-host.sh --binary $(GPU_VALIDATE) --out out/gpu -- --force

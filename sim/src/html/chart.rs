@@ -14,7 +14,7 @@ use crate::plot::panel::{Axis, Panel, Tick};
 use crate::plot::style::{Outline, PolicyStyle, outline};
 
 const TICK_SIZE: f64 = 11.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 
@@ -145,7 +145,8 @@ impl Chart {
     /// The part of a policy: its line and its markers, in places.
     pub fn series(&mut self, shown: &Shown<'_>, line: &[Point], markers: &[Point]) {
         let style = &shown.style;
-        let _ = write!(self.body, "<g class=\"series\" data-p=\"{0}\" style=\"--c:var(--p{0})\">", shown.index);
+        let _ =
+            write!(self.body, "<g class=\"series\" data-p=\"{0}\" style=\"--c:var(--p{0})\">", shown.index);
         if line.len() > 1 {
             let _ = write!(self.body, "<path {} d=\"{}\"/>", stroke(style), path(line));
         }

@@ -18,7 +18,7 @@ const SIZE: (f64, f64) = (860.0, 340.0);
 /// Requests of a policy that are drawn at most, those held up longest.
 pub const MOST_DRAWN: usize = 200;
 /// Requests of a policy in the table.
-const MOST_LISTED: usize = 5;
+const MOST_LISTED: usize = 3;
 
 /// Seconds.
 fn held_up(request: &RequestRow) -> f64 {
@@ -72,9 +72,17 @@ fn draw(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {
     if points().next().is_none() {
         chart.message("no request arrived");
     }
-    let mut stops =
-        Stops { along: "xy", at: Vec::new(), heads: Vec::new(), series: Vec::new(), values: vec![Vec::new()] };
-    for (shown, ranked) in policies.iter().zip(&drawn) {
+    let mut stops = Stops {
+        along: "xy",
+        at: Vec::new(),
+        heads: Vec::new(),
+        series: Vec::new(),
+        values: vec![Vec::new()],
+    };
+    // The prominent policy is drawn last, above the others.
+    let mut order: Vec<_> = policies.iter().zip(&drawn).collect();
+    order.sort_by_key(|(shown, _)| shown.style.is_prominent());
+    for (shown, ranked) in order {
         let places: Vec<Point> = ranked
             .iter()
             .map(|(held, request)| chart.panel.at(request.prompt_tokens as f64, *held))
@@ -98,8 +106,16 @@ fn draw(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {
     let described: Vec<String> = (policies.iter().zip(all))
         .filter_map(|(shown, ranked)| Some(format!("{} {}", shown.name, words::seconds(ranked.first()?.0))))
         .collect();
-    let description = format!("Per request against its prompt tokens; the longest of each policy: {}", described.join(", "));
-    chart.finish("Time without a token after the first", "per request, against the length of its prompt", &description, &stops)
+    let description = format!(
+        "Per request against its prompt tokens; the longest of each policy: {}",
+        described.join(", ")
+    );
+    chart.finish(
+        "Time without a token after the first",
+        "per request, against the length of its prompt",
+        &description,
+        &stops,
+    )
 }
 
 fn counts(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {

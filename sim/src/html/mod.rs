@@ -75,11 +75,12 @@ pub fn page(saved: &SavedResults) -> Result<String, PlotError> {
     let mut body = String::new();
     let _ = write!(
         body,
-        "<header>\n<p class=\"kicker\">OrbitFlow: policies compared on one trace</p>\n<h1>{}</h1>\n<p>{}</p>\n</header>\n\
+        "<header>\n<p class=\"kicker\">OrbitFlow: policies compared on one trace</p>\n<h1>{}</h1>\n<p>{}.<br>{}; <a href=\"#compared\">all notes</a>.</p>\n</header>\n\
          <section id=\"verdict\" aria-labelledby=\"verdict-h\"><h2 id=\"verdict-h\">Verdict</h2>\n<p>{}</p>\n<p>{}</p>\n\
          <p class=\"faint\">Simulated, not measured: it holds under the notes below.</p></section>\n",
         text(&results.scenario),
         text(&subject::trace(results)),
+        text(&subject::server(results)),
         text(&first),
         text(&second),
     );
@@ -112,9 +113,8 @@ fn shown<'a>(results: &'a Results, requests: &[RequestRow]) -> Vec<Shown<'a>> {
             let is_taken = of_label(&result.label) > 1;
             let name =
                 if is_taken { format!("{} ({})", result.label, result.key) } else { result.label.clone() };
-            let without = |request: &&RequestRow| {
-                request.policy == result.key && request.first_token_s.is_none()
-            };
+            let without =
+                |request: &&RequestRow| request.policy == result.key && request.first_token_s.is_none();
             let without_first_token = requests.iter().filter(without).count() as u64;
             Shown { index, result, style, name, without_first_token }
         })

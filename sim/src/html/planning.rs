@@ -28,11 +28,17 @@ pub fn forecast(policies: &[Shown<'_>]) -> String {
     let mut table = Table::new(
         "Forecast error of each policy that plans",
         "class=\"sortable bars\"",
-        &[head("Policy", ""), head("P95", "to the largest"), head("Median", "% of the step"), head("P95", "% of the step")],
+        &[
+            head("Policy", ""),
+            head("P95", "to the largest"),
+            head("Median", "% of the step"),
+            head("P95", "% of the step"),
+        ],
     );
     for shown in &with {
         let error = shown.result.forecast_error_pct;
-        let width = error.p95.filter(|_| largest > 0.0).map_or(0.0, |p95| (p95 / largest * 1e3).round() / 10.0);
+        let width =
+            error.p95.filter(|_| largest > 0.0).map_or(0.0, |p95| (p95 / largest * 1e3).round() / 10.0);
         let bar = format!(
             "<div class=\"bar\" aria-hidden=\"true\"><span style=\"width:{width}%;background:var(--p{})\"></span></div>",
             shown.index
@@ -95,7 +101,10 @@ pub fn plans(policies: &[Shown<'_>]) -> String {
                 let width = (count as f64 / most as f64 * 1e5).round() / 1e3;
                 let words = format!("{name} {count}");
                 let title = text(&words);
-                spans += &format!("<span class=\"{}\" style=\"width:{width}%\" title=\"{title}\"></span>", color(place));
+                spans += &format!(
+                    "<span class=\"{}\" style=\"width:{width}%\" title=\"{title}\"></span>",
+                    color(place)
+                );
                 counts.push(words);
             }
         }

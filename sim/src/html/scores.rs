@@ -43,7 +43,11 @@ pub fn section(results: &Results, policies: &[Shown<'_>]) -> String {
         if Some(row.slo_scale) == first {
             attributes.push_str(" data-first");
         }
-        let rerun = if row.rerun { " <abbr title=\"run again for this SLO: the method looks at it\">↻</abbr>" } else { "" };
+        let rerun = if row.rerun {
+            " <abbr title=\"run again for this SLO: the method looks at it\">↻</abbr>"
+        } else {
+            ""
+        };
         all.row(&attributes, &(name_of(shown) + rerun))
             .number(Some(row.slo_scale), words::factor)
             .number(Some(row.e2e_pct), words::percent)

@@ -34,7 +34,7 @@ const METRICS: [Metric; 6] = [
     Metric {
         name: "tbt_step",
         title: "TBT, step",
-        subtitle: "how long the step took that made the token; pauses are not in it",
+        subtitle: "length of the step that made the token; no pauses",
         of_tokens: true,
         has_slo: true,
         summary: |policy| &policy.tbt_step_s,
@@ -42,7 +42,7 @@ const METRICS: [Metric; 6] = [
     Metric {
         name: "tbt_gap",
         title: "TBT, gap",
-        subtitle: "time since the request's previous token, as a client sees it",
+        subtitle: "time since the previous token, as a client sees it",
         of_tokens: true,
         has_slo: true,
         summary: |policy| &policy.tbt_gap_s,
@@ -164,8 +164,7 @@ fn numbers(policies: &[Shown<'_>]) -> String {
 }
 
 fn draw(metric: &Metric, results: &Results, curves: &Curves<'_>, policies: &[Shown<'_>]) -> String {
-    let curve =
-        |shown: &Shown<'_>| curves.get(&(metric.name, shown.index)).map_or(&[][..], Vec::as_slice);
+    let curve = |shown: &Shown<'_>| curves.get(&(metric.name, shown.index)).map_or(&[][..], Vec::as_slice);
     let seconds = policies.iter().flat_map(|shown| curve(shown).iter().map(|point| point.1));
     let slo = (metric.has_slo && results.slo_s.is_finite() && results.slo_s > 0.0).then_some(results.slo_s);
     let x = Axis::log_around(seconds.chain(slo)).unwrap_or(Axis::Log { from: 0.001, to: 1.0 });
@@ -188,7 +187,11 @@ fn draw(metric: &Metric, results: &Results, curves: &Curves<'_>, policies: &[Sho
     }
     chart.frame();
     if policies.iter().all(|shown| curve(shown).is_empty()) {
-        chart.message(if metric.of_tokens { "no token after a first one was made" } else { "there was none" });
+        chart.message(if metric.of_tokens {
+            "no token after a first one was made"
+        } else {
+            "there was none"
+        });
     }
     // From the top down, as the arrow keys go; a pointer finds the nearest.
     let shares: Vec<f64> = (1..=99).map(f64::from).chain([99.5, 99.9]).collect();
@@ -206,7 +209,8 @@ fn draw(metric: &Metric, results: &Results, curves: &Curves<'_>, policies: &[Sho
             Some(format!("{} {} and {}", shown.name, words::seconds(p50), words::seconds(p95)))
         })
         .collect();
-    let description = format!("Cumulative distribution; median and 95th percentile: {}", described.join(", "));
+    let description =
+        format!("Cumulative distribution; median and 95th percentile: {}", described.join(", "));
     chart.finish(metric.title, metric.subtitle, &description, &stops)
 }
 

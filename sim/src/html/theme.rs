@@ -29,9 +29,7 @@ pub fn variables(policies: &[Shown<'_>]) -> String {
         let _ = write!(light, "--{name}:{};", hex(color));
         let _ = write!(dark, "--{name}:{};", hex(in_the_dark));
     }
-    format!(
-        ":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-    )
+    format!(":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n")
 }
 
 fn hex(RGBColor(red, green, blue): RGBColor) -> String {
@@ -50,7 +48,10 @@ fn lifted(color: RGBColor) -> RGBColor {
         };
         RGBColor(mix(start.0), mix(start.1), mix(start.2))
     };
-    (0..20).map(mixed).find(|color| contrast(*color, DARK) >= LEAST_CONTRAST).unwrap_or(RGBColor(255, 255, 255))
+    (0..20)
+        .map(mixed)
+        .find(|color| contrast(*color, DARK) >= LEAST_CONTRAST)
+        .unwrap_or(RGBColor(255, 255, 255))
 }
 
 /// Contrast ratio of WCAG 2.2: `(L1 + 0.05) / (L2 + 0.05)` of the relative luminances.
@@ -82,7 +83,8 @@ mod tests {
 
     #[test]
     fn every_policy_stands_out_from_a_dark_page() {
-        let keys = ["orbitflow", "resident", "static-1", "static-8", "flexgen", "uniform-td-pr", "oracle", "mine"];
+        let keys =
+            ["orbitflow", "resident", "static-1", "static-8", "flexgen", "uniform-td-pr", "oracle", "mine"];
         let colors: Vec<RGBColor> =
             crate::plot::style::styles(keys).iter().map(|style| lifted(style.color)).collect();
         for (index, color) in colors.iter().enumerate() {

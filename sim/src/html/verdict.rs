@@ -89,7 +89,7 @@ fn end_to_end(at: &str, policies: &[Shown<'_>]) -> String {
     let next_best = format!("the next best, {}, served {}", next.name, e2e(next.result));
     match leaders[..] {
         [leader] => format!(
-            "{at}{} served most requests in time end to end (e2e): {best}; {next_best}{subject}.",
+            "{at}{} served the most requests in time end to end (e2e): {best}; {next_best}{subject}.",
             leader.name
         ),
         _ => format!(
@@ -107,7 +107,11 @@ fn between_tokens(policies: &[Shown<'_>]) -> String {
         return format!(
             "By the time between tokens (TBT, step, with deposit) they are level as well, each with {best} of due tokens \
              in time; {}.",
-            policies.iter().map(|shown| format!("{}: {}", shown.name, price(shown.result))).collect::<Vec<_>>().join("; ")
+            policies
+                .iter()
+                .map(|shown| format!("{}: {}", shown.name, price(shown.result)))
+                .collect::<Vec<_>>()
+                .join("; ")
         );
     };
     if let ([leader], [first]) = (&leaders[..], &first[..]) {
@@ -126,11 +130,9 @@ fn between_tokens(policies: &[Shown<'_>]) -> String {
     let compared: Vec<String> = leaders
         .iter()
         .map(|shown| format!("{} has {}", shown.name, price(shown.result)))
-        .chain(
-            (first.iter().filter(|first| leaders.iter().all(|leader| leader.index != first.index))).map(|first| {
-                format!("{} has TBT {}, with {}", first.name, tbt(first.result), price(first.result))
-            }),
-        )
+        .chain((first.iter().filter(|first| leaders.iter().all(|leader| leader.index != first.index))).map(
+            |first| format!("{} has TBT {}, with {}", first.name, tbt(first.result), price(first.result)),
+        ))
         .collect();
     format!(
         "By the time between tokens (TBT, step, with deposit), which cannot see a request that waits or is paused, {} {lead} \

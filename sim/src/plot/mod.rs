@@ -181,7 +181,11 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, PlotError> {
 ///
 /// # Errors
 /// The first such row.
-pub(crate) fn check(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> Result<(), PlotError> {
+pub(crate) fn check(
+    results: &Results,
+    quantiles: &[QuantileRow],
+    timeline: &[TimelineRow],
+) -> Result<(), PlotError> {
     let mut keys: Vec<&str> = results.policies.iter().map(|policy| policy.key.as_str()).collect();
     if keys.is_empty() {
         return Err(PlotError::NoPolicies);
