@@ -5,7 +5,7 @@ ORBITFLOW = target/release/orbitflow
 GPU_VALIDATE = target/release/gpu-validate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plots paper insights check-scenarios determinism shared cluster-test python-test sweep-memory gpu gpu-host-emulation clean release release-gpu-validate
+.PHONY: help demo test bench plots paper insights check-scenarios determinism shared cluster-test browser-test python-test sweep-memory gpu gpu-host-emulation clean release release-gpu-validate
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ python-test: release ## every CSV read by pandas and DuckDB, and a figure drawn 
 
 sweep-memory: release ## peak memory of a sweep of 200 and of 2,000 points: it does not grow
 	scenarios/sweep-memory.py $(ORBITFLOW)
+
+browser-test: release ## the HTML report in headless chromium: console, network, keys, pointer; screenshots in out/browser-test
+	sim/tests/browser/run.sh
 
 gpu: release-gpu-validate ## measures the GPU of this machine: quick, then full; profiles and reports in out/gpu
 	gpu-validate/run-on-host.sh --binary $(GPU_VALIDATE) --out out/gpu -- --force

@@ -12,7 +12,7 @@ use crate::units::{Bytes, SimTime};
 pub const MOST_ROWS: usize = 4000;
 
 /// The choice of rows, in words for readers of the file.
-pub const CHOICE: &str = "timeline: all steps up to 4,000; beyond, of every 2^k consecutive steps the one with the \
+pub const CHOICE: &str = "timeline.csv: all steps up to 4,000; beyond, of every 2^k consecutive steps the one with the \
                           longest stall (ties: the longer step, then the earlier), with the bytes of them all";
 
 /// Consecutive steps, and the one that is shown for them.

@@ -42,7 +42,8 @@ pub fn section(policies: &[Shown<'_>]) -> String {
         table.row(&shown.attribute(), &name_of(shown)).html(&bar(busy, longest));
         table.number(Some(shown.result.makespan_s), words::seconds);
         for (_, _, _, part) in PARTS {
-            table.number(Some(part(busy)), |seconds| with_share(seconds, total(busy)));
+            let share = words::percent(share(part(busy), total(busy)));
+            table.number_with(part(busy), words::seconds, &share);
         }
     }
     let key: String = (PARTS.iter())
@@ -55,13 +56,9 @@ fn total(busy: &Busy) -> f64 {
     PARTS.iter().map(|(_, _, _, part)| part(busy)).sum()
 }
 
-fn with_share(seconds: f64, total: f64) -> String {
-    let share = if total > 0.0 { seconds / total * 100.0 } else { 0.0 };
-    if seconds == 0.0 {
-        "0 s".to_owned()
-    } else {
-        format!("{} ({})", words::seconds(seconds), words::percent(share))
-    }
+/// Percent.
+fn share(seconds: f64, total: f64) -> f64 {
+    if total > 0.0 { seconds / total * 100.0 } else { 0.0 }
 }
 
 fn bar(busy: &Busy, longest: f64) -> String {
@@ -70,7 +67,8 @@ fn bar(busy: &Busy, longest: f64) -> String {
         let seconds = part(busy);
         if seconds > 0.0 && longest > 0.0 {
             let width = (seconds / longest * 1e5).round() / 1e3;
-            let title = text(&format!("{name}: {}", with_share(seconds, total(busy))));
+            let share = words::percent(share(seconds, total(busy)));
+            let title = text(&format!("{name}: {} ({share})", words::seconds(seconds)));
             let _ =
                 write!(spans, "<span class=\"{class}\" style=\"width:{width}%\" title=\"{title}\"></span>");
         }

@@ -14,7 +14,7 @@ use crate::plot::panel::{Axis, Panel, Tick};
 use crate::plot::style::{Outline, PolicyStyle, outline};
 
 const TICK_SIZE: f64 = 11.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 

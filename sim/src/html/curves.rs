@@ -31,7 +31,7 @@ struct Score {
 const SCORES: [Score; 8] = [
     Score {
         title: "e2e",
-        subtitle: "requests whose last token was in time ↑",
+        subtitle: "↑ requests whose last token was in time",
         unit: "in time (%)",
         height: Height::Share,
         of: |at| Some(at.attainment_pct.e2e),
@@ -39,7 +39,7 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "TBT, step, with deposit",
-        subtitle: "due tokens in time; waiting is not seen ↑",
+        subtitle: "↑ due tokens in time; waiting unseen",
         unit: "in time (%)",
         height: Height::Share,
         of: |at| Some(at.attainment_pct.tbt_step_deposit),
@@ -47,7 +47,7 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "TBT, gap, no deposit",
-        subtitle: "due tokens in time, as a client sees them ↑",
+        subtitle: "↑ due tokens in time, as a client sees",
         unit: "in time (%)",
         height: Height::Share,
         of: |at| Some(at.attainment_pct.tbt_gap),
@@ -55,7 +55,7 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "TPOT, gap",
-        subtitle: "requests finished within the SLO on average ↑",
+        subtitle: "↑ requests in time on average",
         unit: "in time (%)",
         height: Height::Share,
         of: |at| Some(at.attainment_pct.tpot_gap),
@@ -63,15 +63,15 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "Playback stall",
-        subtitle: "playing time with no token to show ↓",
+        subtitle: "↓ playing time with no token to show",
         unit: "of playing time (%)",
         height: Height::Share,
-        of: |at| Some(at.playback_stall_pct),
+        of: |at| at.playback_stall_pct,
         write: words::percent,
     },
     Score {
         title: "TTFT, median",
-        subtitle: "arrival to first token, logarithmic ↓",
+        subtitle: "↓ arrival to first token, logarithmic",
         unit: "time",
         height: Height::Log,
         of: |at| at.ttft_p50_s,
@@ -79,7 +79,7 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "Throughput",
-        subtitle: "delivered tokens over the makespan ↑",
+        subtitle: "↑ delivered tokens over the makespan",
         unit: "tokens/s",
         height: Height::FromZero,
         of: |at| Some(at.throughput_tokens_per_s),
@@ -87,7 +87,7 @@ const SCORES: [Score; 8] = [
     },
     Score {
         title: "Goodput",
-        subtitle: "requests that met TPOT (gap) and TTFT ↑",
+        subtitle: "↑ requests that met TPOT and TTFT",
         unit: "requests/s",
         height: Height::FromZero,
         of: |at| Some(at.goodput_requests_per_s),

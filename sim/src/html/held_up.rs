@@ -18,7 +18,7 @@ const SIZE: (f64, f64) = (860.0, 340.0);
 /// Requests of a policy that are drawn at most, those held up longest.
 pub const MOST_DRAWN: usize = 200;
 /// Requests of a policy in the table.
-const MOST_LISTED: usize = 5;
+const MOST_LISTED: usize = 3;
 
 /// Seconds.
 fn held_up(request: &RequestRow) -> f64 {
@@ -79,7 +79,10 @@ fn draw(all: &[Vec<(f64, &RequestRow)>], policies: &[Shown<'_>]) -> String {
         series: Vec::new(),
         values: vec![Vec::new()],
     };
-    for (shown, ranked) in policies.iter().zip(&drawn) {
+    // The prominent policy is drawn last, above the others.
+    let mut order: Vec<_> = policies.iter().zip(&drawn).collect();
+    order.sort_by_key(|(shown, _)| shown.style.is_prominent());
+    for (shown, ranked) in order {
         let places: Vec<Point> = ranked
             .iter()
             .map(|(held, request)| chart.panel.at(request.prompt_tokens as f64, *held))

@@ -58,69 +58,82 @@ pub const fn head(name: &'static str, hint: &'static str) -> Head {
 pub struct Table {
     caption: String,
     attributes: &'static str,
-    heads: String,
+    heads: Vec<Head>,
+    /// Columns with numbers, which stand to the right.
+    numbers: Vec<bool>,
     rows: String,
-    open: bool,
+    /// The next cell's column in a row that is open.
+    column: Option<usize>,
 }
 
 impl Table {
     /// An empty table. `attributes` go into the tag as they are.
     pub fn new(caption: &str, attributes: &'static str, heads: &[Head]) -> Self {
-        let mut row = String::new();
-        for head in heads {
-            let hint =
-                if head.hint.is_empty() { String::new() } else { format!("<small>{}</small>", head.hint) };
-            let _ = write!(row, "<th scope=\"col\">{}{hint}</th>", head.name);
+        Table {
+            caption: text(caption),
+            attributes,
+            heads: heads.to_vec(),
+            numbers: vec![false; heads.len()],
+            rows: String::new(),
+            column: None,
         }
-        Table { caption: text(caption), attributes, heads: row, rows: String::new(), open: false }
     }
 
     /// Starts a row with its heading in HTML. `attributes` go into the tag as they are.
     pub fn row(&mut self, attributes: &str, heading: &str) -> &mut Self {
         self.end_row();
         let _ = write!(self.rows, "<tr {attributes}><th scope=\"row\">{heading}</th>");
-        self.open = true;
+        self.column = Some(1);
         self
     }
 
     /// A number, as people read it and exact for sorting; a dash if there is none.
     pub fn number(&mut self, value: Option<f64>, write: impl Fn(f64) -> String) -> &mut Self {
-        match value.filter(|value| value.is_finite()) {
-            Some(value) => {
-                let shown = text(&write(value));
-                let _ = write!(self.rows, "<td class=\"n\" data-v=\"{value}\">{shown}</td>");
-            }
-            None => self.rows.push_str("<td class=\"n\">–</td>"),
-        }
-        self
+        self.cell(
+            true,
+            &value.filter(|value| value.is_finite()).map(|value| (value.to_string(), text(&write(value)))),
+        )
+    }
+
+    /// A number with a remark in small letters below it.
+    pub fn number_with(&mut self, value: f64, write: impl Fn(f64) -> String, remark: &str) -> &mut Self {
+        let shown = format!("{}<small>{}</small>", text(&write(value)), text(remark));
+        self.cell(true, &Some((value.to_string(), shown)))
     }
 
     /// A whole number, in full.
     pub fn count(&mut self, value: Option<u64>) -> &mut Self {
-        match value {
-            Some(value) => {
-                let shown = grouped(value);
-                let _ = write!(self.rows, "<td class=\"n\" data-v=\"{value}\">{shown}</td>");
-            }
-            None => self.rows.push_str("<td class=\"n\">–</td>"),
-        }
-        self
+        self.cell(true, &value.map(|value| (value.to_string(), grouped(value))))
     }
 
     /// Words.
     pub fn words(&mut self, words: &str) -> &mut Self {
-        let _ = write!(self.rows, "<td>{}</td>", text(words));
-        self
+        self.html(&text(words))
     }
 
     /// HTML.
     pub fn html(&mut self, html: &str) -> &mut Self {
-        let _ = write!(self.rows, "<td>{html}</td>");
+        self.cell(false, &Some((String::new(), html.to_owned())))
+    }
+
+    /// The exact value of a number and what is shown.
+    fn cell(&mut self, is_number: bool, cell: &Option<(String, String)>) -> &mut Self {
+        let column = self.column.expect("Invariant: a cell stands in a row");
+        self.numbers[column] |= is_number;
+        self.column = Some(column + 1);
+        let _ = match cell {
+            Some((exact, shown)) if is_number => {
+                write!(self.rows, "<td class=\"n\" data-v=\"{exact}\">{shown}</td>")
+            }
+            Some((_, shown)) => write!(self.rows, "<td>{shown}</td>"),
+            None => write!(self.rows, "<td class=\"n\">–</td>"),
+        };
         self
     }
 
     fn end_row(&mut self) {
-        if std::mem::take(&mut self.open) {
+        if let Some(cells) = self.column.take() {
+            assert_eq!(cells, self.heads.len(), "Invariant: a row has one cell per column");
             self.rows.push_str("</tr>\n");
         }
     }
@@ -128,7 +141,14 @@ impl Table {
     /// The table in a box that can be moved sideways, also with the keyboard.
     pub fn finish(mut self) -> String {
         self.end_row();
-        let Table { caption, attributes, heads, rows, .. } = self;
+        let mut heads = String::new();
+        for (head, is_number) in self.heads.iter().zip(&self.numbers) {
+            let class = if *is_number { " class=\"n\"" } else { "" };
+            let hint =
+                if head.hint.is_empty() { String::new() } else { format!("<small>{}</small>", head.hint) };
+            let _ = write!(heads, "<th scope=\"col\"{class}>{}{hint}</th>", head.name);
+        }
+        let Table { caption, attributes, rows, .. } = self;
         format!(
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\"><table {attributes}>\
              <caption class=\"unseen\">{caption}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\
@@ -174,7 +194,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short_for_people_and_exact_for_programs() {
-        let mut table = Table::new("c", "", &[head("policy", ""), head("share", "%")]);
+        let mut table = Table::new("c", "", &[head("policy", ""), head("share", "%"), head("n", "")]);
         table
             .row("", "a")
             .number(Some(61.568_119_521_672_34), crate::plot::words::percent)
@@ -184,6 +204,7 @@ mod tests {
             .number(None, crate::plot::words::percent)
             .number(Some(f64::NAN), |_| String::new());
         let html = table.finish();
+        assert!(html.contains("<th scope=\"col\" class=\"n\">share<small>%</small></th>"), "{html}");
         assert!(html.contains("<td class=\"n\" data-v=\"61.56811952167234\">61.6 %</td>"), "{html}");
         assert!(html.contains("data-v=\"1234567\">1,234,567</td></tr>"), "{html}");
         assert!(

@@ -75,11 +75,12 @@ pub fn page(saved: &SavedResults) -> Result<String, PlotError> {
     let mut body = String::new();
     let _ = write!(
         body,
-        "<header>\n<p class=\"kicker\">OrbitFlow: policies compared on one trace</p>\n<h1>{}</h1>\n<p>{}</p>\n</header>\n\
+        "<header>\n<p class=\"kicker\">OrbitFlow: policies compared on one trace</p>\n<h1>{}</h1>\n<p>{}.<br>{}; <a href=\"#compared\">all notes</a>.</p>\n</header>\n\
          <section id=\"verdict\" aria-labelledby=\"verdict-h\"><h2 id=\"verdict-h\">Verdict</h2>\n<p>{}</p>\n<p>{}</p>\n\
          <p class=\"faint\">Simulated, not measured: it holds under the notes below.</p></section>\n",
         text(&results.scenario),
         text(&subject::trace(results)),
+        text(&subject::server(results)),
         text(&first),
         text(&second),
     );

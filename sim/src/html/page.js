@@ -61,7 +61,8 @@
     const heads = all("thead th", table);
     heads.forEach((head, column) => {
       if (all("tbody .bar", table).some((bar) => bar.parentElement.cellIndex === column)) return;
-      const button = make("button", { type: "button" }, ...head.childNodes);
+      const [name, ...hint] = head.childNodes;
+      const button = make("button", { type: "button" }, name, make("span", { class: "arrow", "aria-hidden": "true" }), ...hint);
       head.append(button);
       head.setAttribute("aria-sort", "none");
       button.addEventListener("click", () => {

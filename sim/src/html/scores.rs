@@ -55,7 +55,7 @@ pub fn section(results: &Results, policies: &[Shown<'_>]) -> String {
             .number(Some(row.tbt_step_deposit_pct), words::percent)
             .number(Some(row.tbt_gap_pct), words::percent)
             .number(Some(row.tbt_gap_deposit_pct), words::percent)
-            .number(Some(row.playback_stall_pct), words::percent)
+            .number(row.playback_stall_pct, words::percent)
             .number(row.ttft_p50_s, words::seconds)
             .number(Some(row.throughput_tokens_per_s), words::number)
             .number(Some(row.tpot_step_pct), words::percent)

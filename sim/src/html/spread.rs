@@ -34,7 +34,7 @@ const METRICS: [Metric; 6] = [
     Metric {
         name: "tbt_step",
         title: "TBT, step",
-        subtitle: "how long the step took that made the token; pauses are not in it",
+        subtitle: "length of the step that made the token; no pauses",
         of_tokens: true,
         has_slo: true,
         summary: |policy| &policy.tbt_step_s,
@@ -42,7 +42,7 @@ const METRICS: [Metric; 6] = [
     Metric {
         name: "tbt_gap",
         title: "TBT, gap",
-        subtitle: "time since the request's previous token, as a client sees it",
+        subtitle: "time since the previous token, as a client sees it",
         of_tokens: true,
         has_slo: true,
         summary: |policy| &policy.tbt_gap_s,
@@ -129,7 +129,7 @@ fn board(policies: &[Shown<'_>]) -> String {
             .count(Some(result.requests.finished))
             .count(Some(shown.without_first_token))
             .number(Some(result.attainment_pct.e2e), words::percent)
-            .number(Some(result.playback_stall_pct), words::percent)
+            .number(result.playback_stall_pct, words::percent)
             .number(result.ttft_s.p50, words::seconds)
             .number(Some(result.throughput_tokens_per_s), words::number);
     }

@@ -73,6 +73,21 @@ pub fn trace(results: &Results) -> String {
     )
 }
 
+/// Hardware, semantics and switches in a sentence, for the head of the page.
+pub fn server(results: &Results) -> String {
+    let note = |start: &str| results.notes.iter().find_map(|note| note.strip_prefix(start));
+    let switches = match results.switches.len() {
+        0 => "every switch at its preset".to_owned(),
+        1 => "1 switch off its preset".to_owned(),
+        some => format!("{some} switches off their presets"),
+    };
+    format!(
+        "{}; semantics {}, {switches}",
+        note("hardware: ").unwrap_or("hardware unknown: no note names it"),
+        note(SEMANTICS).unwrap_or("unknown")
+    )
+}
+
 fn slo(results: &Results) -> String {
     let scales: Vec<String> = results.policies.first().map_or(Vec::new(), |policy| {
         let scored = policy.by_slo_scale.iter();

@@ -30,11 +30,13 @@ struct Columns {
     h2d: Vec<f64>,
     /// Bytes per second.
     d2h: Vec<f64>,
-    any: bool,
+    /// End of the last step, seconds; 0 if there was none.
+    end: f64,
 }
 
 impl Columns {
-    fn of(rows: &[&TimelineRow], end: f64) -> Columns {
+    fn of(rows: &[&TimelineRow]) -> Columns {
+        let end = rows.iter().map(|row| row.to_s).fold(0.0, f64::max);
         let mut columns = Columns {
             running: vec![0; COLUMNS],
             paused: vec![0; COLUMNS],
@@ -42,16 +44,16 @@ impl Columns {
             blocks: vec![0; COLUMNS],
             h2d: vec![0.0; COLUMNS],
             d2h: vec![0.0; COLUMNS],
-            any: !rows.is_empty() && end > 0.0,
+            end,
         };
-        if columns.any {
-            rows.iter().for_each(|row| columns.add(row, end));
+        if end > 0.0 {
+            rows.iter().for_each(|row| columns.add(row));
         }
         columns
     }
 
-    fn add(&mut self, row: &TimelineRow, end: f64) {
-        let width = end / COLUMNS as f64;
+    fn add(&mut self, row: &TimelineRow) {
+        let width = self.end / COLUMNS as f64;
         let column = |seconds: f64| ((seconds / width) as usize).min(COLUMNS - 1);
         let (first, last) = (column(row.from_s), column(row.to_s.max(row.from_s)));
         let span = row.to_s - row.from_s;
@@ -86,9 +88,8 @@ impl Columns {
     }
 }
 
-/// The axes that all policies share.
+/// What the axes that all policies share end at.
 struct Axes {
-    end: f64,
     requests: f64,
     blocks: u64,
     link: f64,
@@ -96,13 +97,12 @@ struct Axes {
 
 /// The section.
 pub fn section(results: &Results, timeline: &[TimelineRow], policies: &[Shown<'_>]) -> String {
-    let end = timeline.iter().map(|row| row.to_s).fold(0.0, f64::max);
     let columns: Vec<Columns> = policies
         .iter()
         .map(|shown| {
             let rows: Vec<&TimelineRow> =
                 timeline.iter().filter(|row| row.policy == shown.result.key).collect();
-            Columns::of(&rows, end)
+            Columns::of(&rows)
         })
         .collect();
     let highest = |of: &dyn Fn(&Columns, usize) -> f64| {
@@ -110,7 +110,6 @@ pub fn section(results: &Results, timeline: &[TimelineRow], policies: &[Shown<'_
     };
     let peak = policies.iter().map(|shown| shown.result.peak_gpu_blocks).max().unwrap_or(0);
     let axes = Axes {
-        end,
         requests: highest(&|columns, at| columns.all(at)),
         blocks: results.gpu_pool_blocks.unwrap_or(peak),
         link: highest(&|columns, at| columns.h2d[at].max(columns.d2h[at])),
@@ -123,14 +122,9 @@ pub fn section(results: &Results, timeline: &[TimelineRow], policies: &[Shown<'_
         .collect();
     let thinned = if timeline.iter().any(|row| row.steps > 1) {
         format!(
-            " The runs are longer than the file: {TIMELINE_CHOICE}. So every byte is there, but a peak of memory or requests \
-             between the steps shown may not be; the true peaks stand in the table."
+            " Where a run has more steps than its file keeps, a peak of memory or requests between those may be missing, \
+             but no byte is; the true peaks stand in the table. ({TIMELINE_CHOICE}.)"
         )
-    } else {
-        String::new()
-    };
-    let column = if end > 0.0 {
-        format!(" One column of a drawing is {}.", words::seconds(end / COLUMNS as f64))
     } else {
         String::new()
     };
@@ -141,8 +135,8 @@ pub fn section(results: &Results, timeline: &[TimelineRow], policies: &[Shown<'_
          <li><span class=\"box\" style=\"background:var(--blocks)\"></span>GPU memory for KV in use</li>\
          <li><span class=\"box\" style=\"background:var(--h2d)\"></span>host→device (offloaded layers and restores)</li>\
          <li><span class=\"box\" style=\"background:var(--d2h)\"></span>device→host (new KV written through)</li></ul>\n\
-         <p>All drawings have the same axes.{column} Memory and requests are the most in it, link rates the mean \
-         over it.{thinned}</p>\n<div class=\"charts wide\">{charts}</div>\n{}",
+         <p>Each run fills its drawing from side to side, however long it took; heights are on the same axes. A drawing has \
+         {COLUMNS} columns of time: memory and requests are the most in a column, link rates the mean over it.{thinned}</p>\n<div class=\"charts wide\">{charts}</div>\n{}",
         totals(results, policies)
     )
 }
@@ -150,7 +144,8 @@ pub fn section(results: &Results, timeline: &[TimelineRow], policies: &[Shown<'_
 fn draw(results: &Results, shown: &Shown<'_>, columns: &Columns, axes: &Axes) -> String {
     let (left, right) = Chart::sides(SIZE.0);
     // The run fills the drawing: no round end.
-    let time = if axes.end > 0.0 { Axis::Linear { from: 0.0, to: axes.end } } else { Axis::from_zero(0.0) };
+    let (end, any) = (columns.end, columns.end > 0.0);
+    let time = if any { Axis::Linear { from: 0.0, to: end } } else { Axis::from_zero(0.0) };
     let panel = |place: usize, y: Axis| {
         let top = FIRST_TOP + (PANEL_HEIGHT + PANEL_GAP) * place as f64;
         Panel { left, top, right, bottom: top + PANEL_HEIGHT, x: time, y }
@@ -159,7 +154,7 @@ fn draw(results: &Results, shown: &Shown<'_>, columns: &Columns, axes: &Axes) ->
     let mut chart = Chart::with_panel(SIZE, panel(0, requests));
     let values = |of: &dyn Fn(usize) -> f64| -> Vec<f64> { (0..COLUMNS).map(of).collect() };
     chart.y_axis(&fewer(requests.ticks(words::number)), "requests");
-    if columns.any {
+    if any {
         chart.area("wait", &values(&|at| columns.all(at)));
         chart.area("pause", &values(&|at| columns.live(at)));
         chart.area("run", &values(&|at| f64::from(columns.running[at])));
@@ -181,26 +176,22 @@ fn draw(results: &Results, shown: &Shown<'_>, columns: &Columns, axes: &Axes) ->
     let link = Axis::from_zero(axes.link / 1e9);
     chart.next_panel(panel(2, link));
     chart.y_axis(&fewer(link.ticks(words::number)), "link (GB/s)");
+    let mut ticks = Axis::from_zero(end).ticks(words::number);
+    ticks.retain(|tick| tick.value <= end || !any);
+    chart.x_axis(&ticks, "simulated time (s)");
     chart.area("h2d", &values(&|at| columns.h2d[at] / 1e9));
     chart.area("d2h", &values(&|at| columns.d2h[at] / 1e9));
-    let mut ticks = Axis::from_zero(axes.end).ticks(words::number);
-    ticks.retain(|tick| tick.value <= axes.end);
-    chart.x_axis(&ticks, "simulated time (s)");
     chart.frame();
 
     let middle = |at: usize| left + (right - left) * (at as f64 + 0.5) / COLUMNS as f64;
-    let from = |at: usize| words::seconds(axes.end * at as f64 / COLUMNS as f64);
+    let from = |at: usize| words::seconds(end * at as f64 / COLUMNS as f64);
     let read = |of: &dyn Fn(usize) -> String| -> Vec<Option<String>> {
         (0..COLUMNS).map(|at| Some(of(at))).collect()
     };
     let stops = Stops {
         along: "x",
-        at: if columns.any { (0..COLUMNS).map(|at| place(middle(at))).collect() } else { Vec::new() },
-        heads: if columns.any {
-            (0..COLUMNS).map(|at| format!("from {}", from(at))).collect()
-        } else {
-            Vec::new()
-        },
+        at: if any { (0..COLUMNS).map(|at| place(middle(at))).collect() } else { Vec::new() },
+        heads: if any { (0..COLUMNS).map(|at| format!("from {}", from(at))).collect() } else { Vec::new() },
         series: vec![
             json!(["run", "running"]),
             json!(["pause", "paused"]),
@@ -294,7 +285,7 @@ mod tests {
         };
         // 24 s in 240 columns of 0.1 s: one row within a column, one over many, one of no length, one up to the end.
         let rows = [row(0.01, 0.05, 100), row(0.05, 10.0, 5000), row(12.0, 12.0, 300), row(23.95, 24.0, 40)];
-        let columns = Columns::of(&rows.iter().collect::<Vec<_>>(), 24.0);
+        let columns = Columns::of(&rows.iter().collect::<Vec<_>>());
         let moved: f64 = columns.h2d.iter().map(|rate| rate * 0.1).sum();
         assert!((moved - 5440.0).abs() < 1e-6, "{moved}");
         // Columns 101 to 119, between 10.1 s and 12 s, are idle.

@@ -45,7 +45,7 @@ fn price(result: &PolicyResult) -> String {
     format!(
         "e2e {}, playback stall {}, median TTFT {} and {} tokens/s",
         e2e(result),
-        words::percent(result.playback_stall_pct),
+        result.playback_stall_pct.map_or("–".to_owned(), words::percent),
         result.ttft_s.p50.map_or("never".to_owned(), words::seconds),
         words::number(result.throughput_tokens_per_s)
     )
@@ -89,7 +89,7 @@ fn end_to_end(at: &str, policies: &[Shown<'_>]) -> String {
     let next_best = format!("the next best, {}, served {}", next.name, e2e(next.result));
     match leaders[..] {
         [leader] => format!(
-            "{at}{} served most requests in time end to end (e2e): {best}; {next_best}{subject}.",
+            "{at}{} served the most requests in time end to end (e2e): {best}; {next_best}{subject}.",
             leader.name
         ),
         _ => format!(

@@ -21,6 +21,8 @@ const REQUESTS: &str = "requests.csv";
 const QUANTILES: &str = "quantiles.csv";
 const TIMELINE: &str = "timeline.csv";
 const STEPS: &str = "steps.csv";
+/// p from 0 to 1 in steps of 0.001.
+const QUANTILES_OF_ONE: usize = 1001;
 
 /// Why result files could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -279,7 +281,9 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
         return Err(ReportError::Malformed { path, problem });
     }
     let quantiles = read_rows(&dir.join(QUANTILES))?;
+    check_quantiles(&dir.join(QUANTILES), &quantiles)?;
     let timeline = read_rows(&dir.join(TIMELINE))?;
+    check_timeline(&dir.join(TIMELINE), &results, &timeline)?;
     Ok(SavedResults { results, requests, quantiles, timeline })
 }
 
@@ -315,9 +319,47 @@ fn rows_of<W: Write>(out: W) -> csv::Writer<W> {
 }
 
 fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
-    let file = File::open(path).map_err(ReportError::io("read", path))?;
-    let rows: Result<Vec<T>, csv::Error> = csv::Reader::from_reader(file).into_deserialize().collect();
-    rows.map_err(|error| ReportError::Malformed { path: path.to_owned(), problem: error.to_string() })
+    let text = fs::read(path).map_err(ReportError::io("read", path))?;
+    let malformed = |problem: String| ReportError::Malformed { path: path.to_owned(), problem };
+    let rows: Result<Vec<T>, csv::Error> = csv::Reader::from_reader(&text[..]).into_deserialize().collect();
+    let rows = rows.map_err(|error| malformed(error.to_string()))?;
+    // A number that lost its last digits is still a number.
+    if text.last().is_some_and(|last| *last != b'\n') {
+        return Err(malformed("the last line has no end: cut short?".to_owned()));
+    }
+    Ok(rows)
+}
+
+/// Every policy and metric that has quantiles has all of them.
+fn check_quantiles(path: &Path, rows: &[QuantileRow]) -> Result<(), ReportError> {
+    for of_one in rows.chunk_by(|one, next| (&one.policy, &one.metric) == (&next.policy, &next.metric)) {
+        if of_one.len() != QUANTILES_OF_ONE {
+            let QuantileRow { policy, metric, .. } = &of_one[0];
+            let problem = format!(
+                "{} rows of `{policy}` and `{metric}`, expected {QUANTILES_OF_ONE}: cut short?",
+                of_one.len()
+            );
+            return Err(ReportError::Malformed { path: path.to_owned(), problem });
+        }
+    }
+    Ok(())
+}
+
+/// The rows stand for as many steps as the run made.
+fn check_timeline(path: &Path, results: &Results, rows: &[TimelineRow]) -> Result<(), ReportError> {
+    for policy in &results.policies {
+        let own = rows.iter().filter(|row| row.policy == policy.key);
+        let found: u128 = own.map(|row| u128::from(row.steps)).sum();
+        let expected = u128::from(policy.steps.decode) + u128::from(policy.steps.prefill);
+        if found != expected {
+            let problem = format!(
+                "rows for {found} steps of `{}`, expected {expected} as in `{RESULTS}`: cut short?",
+                policy.key
+            );
+            return Err(ReportError::Malformed { path: path.to_owned(), problem });
+        }
+    }
+    Ok(())
 }
 
 fn create_parent(path: &Path) -> Result<(), ReportError> {

@@ -101,7 +101,8 @@ fn quiet_says_nothing_and_loud_says_it_on_stderr() {
     let args = ["run", &demo, "--policy", "static-1", "--set", "trace.limit=2", "--laws", "--out", &to];
     let (code, loud, said) = run(&args, "");
     assert_eq!(code, 0, "{said}");
-    assert_eq!(said, format!("wrote {to}\nlaws 1 to 5 hold on every step\n"));
+    let hint = format!("hint: `orbitflow report {to}` makes one HTML page of it");
+    assert_eq!(said, format!("wrote {to}\n{hint}\nlaws 1 to 5 hold on every step\n"));
     let (code, quiet, said) = run(&[&args[..], &["--quiet"]].concat(), "");
     assert_eq!((code, said.as_str()), (0, ""));
     assert_eq!(quiet, loud);

@@ -144,7 +144,11 @@ fn the_tables_have_the_columns_of_the_design_in_its_order() {
              late_gap_deposit, paused_s, pauses, preemptions",
         ),
         ("quantiles.csv", "policy, metric, p, seconds"),
-        ("timeline.csv", "policy, t_s, running, paused, waiting, gpu_blocks, step_s, stall_s"),
+        (
+            "timeline.csv",
+            "policy, t_s, running, paused, waiting, gpu_blocks, step_s, stall_s, steps, from_s, to_s, h2d_bytes, \
+             d2h_bytes",
+        ),
         (
             "steps.csv",
             "policy, step, kind, start_s, duration_s, compute_s, stall_s, prefill_s, restore_s, planning_s, \

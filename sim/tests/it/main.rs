@@ -14,6 +14,7 @@ mod feedback;
 mod formats;
 mod golden_plan;
 mod golden_step;
+mod html_report;
 mod laws;
 mod methods;
 mod models;

@@ -111,7 +111,7 @@ fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) ->
         goodput_requests_per_s: 0.1,
         busy_s: Busy::default(),
         bytes: Traffic::default(),
-        steps: StepCounts { decode: 25_000, prefill: 198 },
+        steps: StepCounts { decode: 3_826, prefill: 174 },
         plans: PlanCounts::default(),
         forecast_error_pct: ForecastError::default(),
         above_bound_pct: AboveBound::default(),
@@ -490,19 +490,19 @@ fn plot_names_the_file_and_the_place_of_bad_input() {
     );
 
     write("results.json", &saved);
-    write(
-        "timeline.csv",
-        "policy,t_s,running,paused,waiting,gpu_blocks,step_s,stall_s\norbitflow,0,1,0,x,0,0,0\n",
-    );
+    let timeline = read(&dir.path().join("timeline.csv"));
+    let with_first = |row: &str| {
+        let mut lines: Vec<&str> = timeline.lines().collect();
+        lines[1] = row;
+        lines.join("\n") + "\n"
+    };
+    write("timeline.csv", &with_first("orbitflow,0,1,0,x,0,0,0,1,0,0,0,0"));
     let said = stderr(dir.path());
     assert!(
         said.contains("./timeline.csv") && said.contains("line: 2") && said.contains("invalid digit"),
         "{said}"
     );
-    write(
-        "timeline.csv",
-        "policy,t_s,running,paused,waiting,gpu_blocks,step_s,stall_s\norbitflow,0,1,0,0,0,NaN,0\n",
-    );
+    write("timeline.csv", &with_first("orbitflow,0,1,0,0,0,NaN,0,1,0,0,0,0"));
     let said = stderr(dir.path());
     assert!(said.contains("timeline.csv: row 1: `step_s` is NaN: expected a finite number"), "{said}");
 }
