@@ -12,7 +12,6 @@ mod insights;
 mod reasons;
 mod run;
 mod scores;
-mod student;
 mod summary;
 mod table;
 

@@ -6,6 +6,7 @@
 
 mod files;
 mod from_outcome;
+pub mod grid;
 pub mod rows;
 pub mod table;
 #[cfg(test)]
