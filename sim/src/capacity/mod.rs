@@ -45,6 +45,15 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Its name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Answer::Between { .. } => "between",
+            Answer::Everywhere { .. } => "everywhere",
+            Answer::NotReached => "not-reached",
+        }
+    }
+
     /// The factor that is promised, if there is one.
     pub const fn factor(self) -> Option<f64> {
         match self {
@@ -103,14 +112,15 @@ pub fn search<E: Send>(
     Ok(Found { answer, met_again, attained_pct: Some(best) })
 }
 
-/// The answer that holds for every seed: the hardest one's. `None` without seeds.
-pub fn of_every_seed(found: &[Found], more_is_harder: bool) -> Option<&Found> {
-    let promised = |found: &Found| match found.answer.factor() {
+/// Which seed's answer holds for every seed: the hardest one's. Of each seed its value, `None` where the target is not
+/// reached; values, not factors, since seeds may start from different pools. `None` without seeds.
+pub fn of_every_seed(values: &[Option<f64>], more_is_harder: bool) -> Option<usize> {
+    let promised = |seed: &usize| match values[*seed] {
         None => f64::NEG_INFINITY,
-        Some(factor) if more_is_harder => factor,
-        Some(factor) => -factor,
+        Some(value) if more_is_harder => value,
+        Some(value) => -value,
     };
-    found.iter().min_by(|one, other| promised(one).total_cmp(&promised(other)))
+    (0..values.len()).min_by(|one, other| promised(one).total_cmp(&promised(other)))
 }
 
 #[cfg(test)]
@@ -160,17 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_seed_decides() {
-        let of = |up_to| with(true, step(up_to));
-        let seeds = [of(3.0), of(1.2), of(9.0)];
-        assert_eq!(of_every_seed(&seeds, true), Some(&seeds[1]));
-        let never = [of(3.0), with(true, |_| 0.0)];
-        assert_eq!(of_every_seed(&never, true).map(|found| found.answer), Some(Answer::NotReached));
-        let least = [
-            with(false, |f| if f >= 0.5 { 99.0 } else { 0.0 }),
-            with(false, |f| if f >= 2.0 { 99.0 } else { 0.0 }),
-        ];
-        assert_eq!(of_every_seed(&least, false), Some(&least[1]));
+    fn the_worst_seed_decides_by_its_value() {
+        assert_eq!(of_every_seed(&[Some(3.0), Some(1.2), Some(9.0)], true), Some(1));
+        assert_eq!(of_every_seed(&[Some(3.0), None], true), Some(1), "not reached is worst");
+        assert_eq!(of_every_seed(&[Some(400.0), Some(500.0)], false), Some(1), "of pools the larger");
         assert_eq!(of_every_seed(&[], true), None);
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
@@ -14,6 +13,7 @@ use super::{Format, OrInput};
 use crate::capacity::{self, Answer, Found, METRICS, Metric, Quantity, Trial, Variation};
 use crate::plot;
 use crate::report::rows::PolicyResult;
+use crate::runner::RunError;
 use crate::scenario::did_you_mean;
 
 /// For each policy, the largest load at which it still meets the attainment with every seed, or the smallest GPU pool or
@@ -61,9 +61,18 @@ impl Of {
 
     const fn title(self) -> &'static str {
         match self {
-            Of::Load => "Load factor",
+            Of::Load => "load factor",
             Of::GpuKv => "GPU KV pool (layer-blocks)",
-            Of::Link => "Link (GB/s)",
+            Of::Link => "link rate (GB/s)",
+        }
+    }
+
+    /// In the head of a table.
+    const fn column(self) -> &'static str {
+        match self {
+            Of::Load => "load",
+            Of::GpuKv => "gpu_kv_layer_blocks",
+            Of::Link => "link_gb_per_s",
         }
     }
 
@@ -73,12 +82,21 @@ impl Of {
     }
 }
 
+/// What one seed's search found, in the unit of the title.
+struct SeedFound {
+    seed: u64,
+    found: Found,
+    value: Option<f64>,
+    missed: Option<f64>,
+    met_again: Vec<f64>,
+}
+
 /// One policy's answer.
 struct Row {
     key: String,
     label: String,
-    /// Value and search of each seed.
-    seeds: Vec<(f64, Found)>,
+    /// Each seed's search.
+    seeds: Vec<SeedFound>,
     /// Of all seeds: the value, the first that misses, and what else must be said.
     value: Option<f64>,
     missed: Option<f64>,
@@ -105,10 +123,10 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
         ))
         .or_input();
     }
-    let variations: Vec<Variation> = grid
+    let variations: Vec<(u64, Variation)> = grid
         .points()
-        .map(|point| Variation::new(&point.scenario, args.of.quantity()))
-        .collect::<Result<_, _>>()
+        .map(|point| Ok((point.scenario.seed, Variation::new(&point.scenario, args.of.quantity())?)))
+        .collect::<Result<_, RunError>>()
         .or_input()?;
     let policies = grid.point(0).scenario.policies.len();
     let bar = Progress::new("searching", "searches", (policies * variations.len()) as u64, quiet);
@@ -140,7 +158,7 @@ fn metric(name: &str) -> anyhow::Result<Metric> {
 fn row(
     args: &Args,
     metric: Metric,
-    seeds: &[Variation],
+    seeds: &[(u64, Variation)],
     policy: usize,
     bar: &Progress,
 ) -> Result<Row, Trial> {
@@ -154,52 +172,60 @@ fn row(
             tried => tried.map(|result: PolicyResult| metric(&result.attainment_pct)),
         }
     };
-    let found: Vec<Found> = seeds
+    let seeds_found: Vec<SeedFound> = seeds
         .par_iter()
-        .map(|variation| {
-            let found = capacity::search(harder, args.attain, |factor| attained(variation, factor));
+        .map(|(seed, variation)| {
+            let found = capacity::search(harder, args.attain, |factor| attained(variation, factor))?;
             bar.add(1);
-            found
+            // Each seed's own: pools that are derived from drawn traces differ.
+            let value = |factor: f64| of.shown(variation.value(factor));
+            Ok(SeedFound {
+                seed: *seed,
+                value: found.answer.factor().map(value),
+                missed: match found.answer {
+                    Answer::Between { missed, .. } => Some(value(missed)),
+                    Answer::Everywhere { .. } | Answer::NotReached => None,
+                },
+                met_again: found.met_again.iter().copied().map(value).collect(),
+                found,
+            })
         })
         .collect::<Result<_, Trial>>()?;
-    let of_all = capacity::of_every_seed(&found, harder).expect("Invariant: a grid has a point").clone();
-    let named = seeds[0].try_at(1.0, policy)?;
-    let value = |found: &Found| found.answer.factor().map(|factor| of.shown(seeds[0].value(factor)));
-    let missed = match of_all.answer {
-        Answer::Between { missed, .. } => Some(of.shown(seeds[0].value(missed))),
-        Answer::Everywhere { .. } | Answer::NotReached => None,
-    };
-    let mut note = match of_all.answer {
-        Answer::Between { .. } => String::new(),
-        Answer::Everywhere { .. } => "met everywhere that was tried".to_owned(),
-        Answer::NotReached => "not reached".to_owned(),
-    };
-    let again: Vec<String> = found
-        .iter()
-        .flat_map(|found| &found.met_again)
-        .map(|factor| format!("{:.3}", of.shown(seeds[0].value(*factor))))
-        .collect();
-    if !again.is_empty() {
-        let separator = if note.is_empty() { "" } else { "; " };
-        note.push_str(&format!("{separator}met again at {} (not monotone)", again.join(", ")));
-    }
+    let values: Vec<Option<f64>> = seeds_found.iter().map(|seed| seed.value).collect();
+    let worst = capacity::of_every_seed(&values, harder).expect("Invariant: a grid has a point");
+    let worst = &seeds_found[worst];
+    let named = seeds[0].1.try_at(1.0, policy)?;
     Ok(Row {
         key: named.key,
         label: named.label,
-        value: value(&of_all),
-        missed,
-        attained_pct: of_all.attained_pct,
-        note,
-        seeds: found.into_iter().map(|found| (value(&found).unwrap_or(0.0), found)).collect(),
+        value: worst.value,
+        missed: worst.missed,
+        attained_pct: worst.found.attained_pct,
+        note: note(worst, &seeds_found),
+        seeds: seeds_found,
     })
 }
 
+/// What must be said beside the number.
+fn note(worst: &SeedFound, seeds: &[SeedFound]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let unreached = seeds.iter().filter(|seed| seed.value.is_none()).count();
+    match worst.found.answer {
+        Answer::Between { .. } => {}
+        Answer::Everywhere { .. } => parts.push("met everywhere that was tried".to_owned()),
+        Answer::NotReached if unreached == seeds.len() => parts.push("not reached".to_owned()),
+        Answer::NotReached => parts.push(format!("not reached with {unreached} of {} seeds", seeds.len())),
+    }
+    let again: Vec<String> =
+        seeds.iter().flat_map(|seed| &seed.met_again).map(|value| format!("{value:.3}")).collect();
+    if !again.is_empty() {
+        parts.push(format!("met again at {} (not monotone)", again.join(", ")));
+    }
+    parts.join("; ")
+}
+
 fn table(args: &Args, rows: &[Row]) -> Table {
-    let unit = match args.of {
-        Of::Load => "load",
-        Of::GpuKv => "gpu_kv_layer_blocks",
-        Of::Link => "link_gb_per_s",
-    };
+    let unit = args.of.column();
     let attained = format!("{}_pct", args.metric);
     let mut table = Table::new(["policy", unit, "missed_at", &attained, "seeds", "note"]);
     for row in rows {
@@ -215,28 +241,27 @@ fn table(args: &Args, rows: &[Row]) -> Table {
     table
 }
 
-/// One line of `capacity.csv`.
-#[derive(Serialize)]
-struct Line<'a> {
-    policy: &'a str,
-    seed: usize,
-    value: Option<f64>,
-    attained_pct: Option<f64>,
-    met_again: usize,
-}
-
+/// The figure and the rows that it was drawn from: one per policy and seed.
 fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
+    let unit = args.of.column();
+    let missed = format!("missed_at_{unit}");
     let mut csv = csv::Writer::from_path(dir.join("capacity.csv"))?;
+    csv.write_record(["policy", "label", "seed", unit, &missed, "attained_pct", "answer", "met_again_at"])?;
     for row in rows {
-        for (seed, (value, found)) in row.seeds.iter().enumerate() {
-            csv.serialize(Line {
-                policy: &row.key,
-                seed,
-                value: found.answer.factor().map(|_| *value),
-                attained_pct: found.attained_pct,
-                met_again: found.met_again.len(),
-            })?;
+        for SeedFound { seed, found, value, missed, met_again } in &row.seeds {
+            let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let again: Vec<String> = met_again.iter().map(f64::to_string).collect();
+            csv.write_record([
+                &row.key,
+                &row.label,
+                &seed.to_string(),
+                &number(value),
+                &number(missed),
+                &number(&found.attained_pct),
+                found.answer.name(),
+                &again.join(" "),
+            ])?;
         }
     }
     csv.flush()?;
@@ -246,13 +271,15 @@ fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path
             key: row.key.clone(),
             label: row.label.clone(),
             value: row.value,
-            seeds: row.seeds.iter().map(|(value, _)| *value).collect(),
+            seeds: row.seeds.iter().map(|seed| seed.value).collect(),
+            has_bounds: row.seeds.iter().any(|seed| matches!(seed.found.answer, Answer::Everywhere { .. })),
             note: row.note.clone(),
         })
         .collect();
-    let better = if args.of.quantity().more_is_harder() { "higher" } else { "lower" };
-    let title = format!("{} at which {} % {} is met", args.of.title(), args.attain, args.metric);
-    let setting = format!("{scenario}; bars: met with every seed, dots: each seed; {better} is better");
+    let (most, better) =
+        if args.of.quantity().more_is_harder() { ("Largest", "higher") } else { ("Smallest", "lower") };
+    let title = format!("{most} {} with {} % {} attainment", args.of.title(), args.attain, args.metric);
+    let setting = format!("{scenario}: {better} is better");
     plot::draw_capacity(&title, &setting, &bars, &dir.join("capacity.svg"))?;
     Ok(())
 }

@@ -47,6 +47,9 @@ pub fn draw(figure: &Figure) -> Result<String, String> {
 fn draw_groups(canvas: &mut Canvas<'_>, panel: &Panel, sheet: &Sheet<'_>, measure: &Measure, second: &str) {
     let policies = sheet.policies.len();
     let width = (panel.right - panel.left) / sheet.xs.len() as f64 * FILLED / policies as f64;
+    // All values are written, or none.
+    let means = sheet.figure.rows.iter().filter(|row| row.metric == measure.name).filter_map(|row| row.mean);
+    let are_written = means.into_iter().all(|mean| text_width(&measure.write_short(mean), VALUE_SIZE) < width);
     for (group, cell) in sheet.xs.iter().enumerate() {
         for (policy, style) in sheet.styles.iter().enumerate() {
             let middle = panel.x_at(group as f64) + (policy as f64 - (policies as f64 - 1.0) / 2.0) * width;
@@ -66,10 +69,9 @@ fn draw_groups(canvas: &mut Canvas<'_>, panel: &Panel, sheet: &Sheet<'_>, measur
                 }
                 top = high;
             }
-            let written = measure.write_short(mean);
-            if text_width(&written, VALUE_SIZE) < width {
-                let y = (top - 8.0).max(panel.top + 8.0);
-                canvas.text(&written, (middle, y), VALUE_SIZE, INK, Align::Middle);
+            if are_written {
+                let at = (middle, (top - 8.0).max(panel.top + 8.0));
+                canvas.text(&measure.write_short(mean), at, VALUE_SIZE, INK, Align::Middle);
             }
         }
     }

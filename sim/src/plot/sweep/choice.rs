@@ -7,6 +7,9 @@
 use super::table::{SEED, SLO_SCALE, Table};
 use super::{Kind, measure};
 
+/// More bars than this in one panel cannot be told apart.
+const MOST_BARS: usize = 160;
+
 /// Names of at most so many values are shown side by side instead of one of them.
 const MOST_FACETS: usize = 4;
 
@@ -147,7 +150,13 @@ pub(super) fn plans(table: &Table<'_>, choice: &Choice) -> Result<Vec<Plan>, Cho
     let varied = planner.varied();
     let scale = table.find(SLO_SCALE);
     let (scales, axes): (Vec<usize>, Vec<usize>) = varied.iter().partition(|axis| Some(**axis) == scale);
-    let mut plans: Vec<Plan> = axes.iter().flat_map(|axis| planner.against(*axis)).collect();
+    let mut plans: Vec<Plan> = Vec::new();
+    for plan in axes.iter().flat_map(|axis| planner.against(*axis)) {
+        // Bars of one place are the same whichever axis has too many.
+        if !plans.contains(&plan) {
+            plans.push(plan);
+        }
+    }
     if axes.is_empty() && planner.metric.is_none() {
         plans.push(planner.plan(Kind::Bars, None, BARS.to_vec()));
     }
@@ -258,11 +267,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Lines, and bars unless one score was asked for or the axis is that of the scales: distributions are of the
-    /// first scale's run.
+    /// first scale's run. With too many places for bars, those of one place.
     fn against(&self, x: usize) -> Vec<Plan> {
         let mut plans = vec![self.lines(x)];
         if self.metric.is_none() && self.table.dimensions[x].column.key != SLO_SCALE {
-            plans.push(self.plan(Kind::Bars, Some(x), BARS.to_vec()));
+            let bars = self.table.dimensions[x].stops.len() * self.table.results.policies.len();
+            let shown = Some(x).filter(|_| bars <= MOST_BARS);
+            plans.push(self.plan(Kind::Bars, shown, BARS.to_vec()));
         }
         plans
     }

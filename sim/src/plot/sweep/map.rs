@@ -1,5 +1,5 @@
 //! One score over two axes: a panel per policy, one colour scale for all of them, the mean in each cell; and which
-//! policy is best where.
+//! policy is best where, and by how much.
 //!
 //! Colours are cividis (Nuñez, Anderton and Renslow 2018), which reads the same with and without colour vision, by the
 //! polynomial of d3-scale-chromatic. A cell without a value is crossed out.
@@ -21,7 +21,7 @@ const SCALE_WIDTH: f64 = 104.0;
 const PANEL_HEAD: f64 = 30.0;
 const PANEL_FOOT: f64 = 50.0;
 /// Heading of a score, if there are several.
-const BLOCK_HEAD: f64 = 40.0;
+const BLOCK_HEAD: f64 = 34.0;
 const CELL_HEIGHT: f64 = 26.0;
 const LEAST_HEIGHT: f64 = 104.0;
 const VALUE_SIZE: f64 = 11.0;
@@ -34,7 +34,8 @@ const SMALL_SIZE: f64 = 8.5;
 pub fn draw(figure: &Figure) -> Result<String, String> {
     let sheet = Sheet::new(figure);
     let mut notes = vec![
-        "Best policy: the highest mean, or the lowest where lower is better; = : another policy has the same as printed."
+        "Best policy: its colour is that of the title of its panel, the number its lead over the second; = : a tie, another \
+         policy has the same as printed."
             .to_owned(),
     ];
     if figure.without_value() > 0 {
@@ -82,8 +83,8 @@ fn draw_block(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, measure: &Measure, top
             x: Axis::Linear { from: -0.5, to: sheet.xs.len() as f64 - 0.5 },
             y: Axis::Linear { from: -0.5, to: sheet.seconds.len() as f64 - 0.5 },
         };
-        let title = sheet.policies.get(index).map_or("Best policy", |(_, label)| label);
-        letter(canvas, sheet, &panel, title);
+        let title = sheet.policies.get(index).map_or("Best policy, and its lead", |(_, label)| label);
+        letter(canvas, sheet, &panel, title, sheet.styles.get(index).map(|style| style.color));
         for (row, second) in sheet.seconds.iter().enumerate() {
             for (column, x) in sheet.xs.iter().enumerate() {
                 let cell = Cell::new(&panel, column as f64, row as f64);
@@ -100,7 +101,13 @@ fn draw_block(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, measure: &Measure, top
     colors.draw(canvas, measure, WIDTH - MARGIN - SCALE_WIDTH + 30.0, top + PANEL_HEAD, panel_height);
 }
 
-fn letter(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, panel: &Panel, title: &str) {
+fn letter(
+    canvas: &mut Canvas<'_>,
+    sheet: &Sheet<'_>,
+    panel: &Panel,
+    title: &str,
+    color: Option<RGBColor>,
+) {
     let wide = panel.right - panel.left;
     let ticks = |cells: &[&str], column: Option<&super::Column>| -> Vec<Tick> {
         let label = |cell: &str| column.map_or(String::new(), |column| column.write(cell));
@@ -111,7 +118,6 @@ fn letter(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, panel: &Panel, title: &str
     panel.draw(
         canvas,
         &Lettering {
-            title: &fit(title, wide, 14.0),
             x_label: &fit(x.map_or("", |column| &column.title), wide, 12.5),
             y_label: &fit(y.map_or("", |column| &column.title), panel.bottom - panel.top + 40.0, 12.5),
             x_ticks: ticks(&sheet.xs, x),
@@ -119,6 +125,15 @@ fn letter(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, panel: &Panel, title: &str
             ..Lettering::default()
         },
     );
+    // Before a policy's name stands its colour.
+    let left = match color {
+        Some(color) => {
+            canvas.rectangle((panel.left, panel.top - 18.0), (panel.left + 12.0, panel.top - 6.0), color);
+            panel.left + 19.0
+        }
+        None => panel.left,
+    };
+    canvas.text(&fit(title, panel.right - left, 14.0), (left, panel.top - 12.0), 14.0, INK, Align::Start);
 }
 
 /// A cell in pixels.
@@ -163,7 +178,7 @@ fn draw_value(canvas: &mut Canvas<'_>, cell: &Cell, measure: &Measure, colors: &
     cell.write(canvas, &measure.write_short(mean), ink_on(color));
 }
 
-/// The policy of the best mean, in its colour and with its marker; `=` where another one's is the same as printed.
+/// The colour of the policy of the best mean, and how far the second is; `=` where that is the same as printed.
 fn draw_best(
     canvas: &mut Canvas<'_>,
     cell: &Cell,
@@ -172,29 +187,24 @@ fn draw_best(
     second: &str,
     x: &str,
 ) {
-    let means: Vec<(usize, f64)> = (0..sheet.policies.len())
+    let mut means: Vec<(usize, f64)> = (0..sheet.policies.len())
         .filter_map(|policy| Some((policy, sheet.mean(measure, policy, second, x)?.0)))
         .collect();
-    let is_better = |one: f64, other: f64| {
-        if measure.better == Better::Lower { one < other } else { one > other }
-    };
-    let mut best: Option<(usize, f64)> = None;
-    for &(policy, mean) in &means {
-        if best.is_none_or(|(_, other)| is_better(mean, other)) {
-            best = Some((policy, mean));
-        }
-    }
-    let Some((policy, mean)) = best else { return cell.cross_out(canvas) };
-    let printed = measure.write_short(mean);
-    let same = means.iter().filter(|(_, other)| measure.write_short(*other) == printed).count();
-    if same > 1 {
+    // Best first; equals stay in their order.
+    means.sort_by(|(_, one), (_, other)| match measure.better {
+        Better::Lower => one.total_cmp(other),
+        _ => other.total_cmp(one),
+    });
+    let Some((policy, mean)) = means.first().copied() else { return cell.cross_out(canvas) };
+    let second = means.get(1).map(|(_, second)| *second);
+    if second.is_some_and(|second| measure.write_short(second) == measure.write_short(mean)) {
         cell.fill(canvas, PAPER);
         return cell.write(canvas, "=", MUTED);
     }
     let color = sheet.styles[policy].color;
     cell.fill(canvas, color);
-    let label = fit(sheet.policies[policy].1, cell.right - cell.left - 2.0, SMALL_SIZE);
-    cell.write(canvas, &label, ink_on(color));
+    let lead = second.map_or(String::new(), |second| measure.write_short((mean - second).abs()));
+    cell.write(canvas, &lead, ink_on(color));
 }
 
 /// From values to colours.

@@ -109,16 +109,19 @@ fn figure(table: &Table<'_>, choice: &Choice, plan: &Plan) -> Figure {
         .collect();
     let results = table.results;
     let failed = results.points.iter().filter(|point| point.scored.is_empty()).count();
-    let mut notes = results.notes.clone();
+    let mut notes = Vec::new();
     if failed > 0 {
         let points = results.points.len();
-        notes.insert(0, format!("{failed} of {points} points failed: means there are over fewer seeds, or missing."));
+        notes.push(format!("{failed} of {points} points failed: means there are over fewer seeds, or missing."));
+    }
+    if !results.notes.is_empty() {
+        notes.push(format!("Of every point: {}.", results.notes.join("; ")));
     }
     Figure {
         name: name(plan, &columns),
         kind: plan.kind,
         title: title(plan, &columns, &results.grid),
-        averaged: averaged(table, choice),
+        averaged: averaged(table, choice, plan.kind),
         held,
         notes,
         origin: page::origin(&results.tool_version, "grid", &results.grid_digest, &results.switches),
@@ -144,10 +147,11 @@ fn name(plan: &Plan, columns: &[Column]) -> String {
 fn title(plan: &Plan, columns: &[Column], grid: &str) -> String {
     let axis = |axis: Option<usize>| {
         axis.map_or(String::new(), |axis| {
-            let title = &columns[axis].title;
+            // Without what stands in brackets.
+            let title = columns[axis].title.split(" (").next().unwrap_or_default();
             // "SLO scale" keeps its capitals.
             let is_word = title.chars().nth(1).is_some_and(char::is_lowercase);
-            if is_word { title[..1].to_lowercase() + &title[1..] } else { title.clone() }
+            if is_word { title[..1].to_lowercase() + &title[1..] } else { title.to_owned() }
         })
     };
     let metric = measure::find(plan.metrics[0]).map_or("", |measure| measure.title);
@@ -163,13 +167,14 @@ fn title(plan: &Plan, columns: &[Column], grid: &str) -> String {
 }
 
 /// What a mean is over, and why there is no interval where there is none.
-fn averaged(table: &Table<'_>, choice: &Choice) -> String {
+fn averaged(table: &Table<'_>, choice: &Choice, kind: Kind) -> String {
     match (table.seeds(), choice::seed(choice)) {
         (None, _) => "One run per place: no intervals".to_owned(),
         (Some(_), Some(seed)) => format!("Seed {seed} alone: no intervals"),
         (Some(seeds), None) if seeds.len() == 1 => format!("Seed {} alone: no intervals", seeds[0]),
         (Some(seeds), None) => {
-            format!("Means over {} seeds; whiskers: 95 % intervals (Student's t)", seeds.len())
+            let intervals = if kind == Kind::Map { "in the CSV beside it" } else { "whiskers" };
+            format!("Means over {} seeds; {intervals}: 95 % intervals (Student's t)", seeds.len())
         }
     }
 }

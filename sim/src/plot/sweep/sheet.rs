@@ -10,6 +10,8 @@ use crate::plot::panel::{Axis, Lettering, Panel, Tick};
 use crate::plot::style::{self, PolicyStyle};
 
 const LEGEND_LINE: f64 = 24.0;
+/// From the head to the middle of its first line.
+const LEGEND_TOP: f64 = 20.0;
 const LEGEND_SAMPLE: f64 = 48.0;
 const LEGEND_SIZE: f64 = 13.0;
 /// Title and subtitle of a panel.
@@ -154,7 +156,7 @@ impl<'a> Sheet<'a> {
         fill: impl Fn(&mut Canvas<'_>, &Panel, &Measure, &str),
     ) -> Result<String, String> {
         let legend = self.legend_places();
-        let legend_height = LEGEND_LINE * (legend.last().map_or(0, |(line, _)| line + 1)) as f64 + 12.0;
+        let legend_height = LEGEND_LINE * (legend.last().map_or(0, |(line, _)| line + 1)) as f64 + LEGEND_TOP;
         let row_height = PANEL_HEAD + layout.height + PANEL_FOOT;
         let facet_head = if self.second_column().is_some() { FACET_HEAD } else { 0.0 };
         let lines = self.measures.len().div_ceil(layout.columns);
@@ -162,7 +164,7 @@ impl<'a> Sheet<'a> {
         let height = legend_height + facet_height * self.seconds.len() as f64;
         self.page(height, own_notes, |canvas, top| {
             for (((_, label), style), (line, left)) in self.policies.iter().zip(&self.styles).zip(&legend) {
-                let y = top + 12.0 + LEGEND_LINE * *line as f64;
+                let y = top + LEGEND_TOP + LEGEND_LINE * *line as f64;
                 mark(canvas, style, (*left, y), LEGEND_SAMPLE);
                 let label = fit(label, WIDTH - 2.0 * MARGIN - LEGEND_SAMPLE - 10.0, LEGEND_SIZE);
                 canvas.text(&label, (left + LEGEND_SAMPLE + 10.0, y), LEGEND_SIZE, INK, Align::Start);

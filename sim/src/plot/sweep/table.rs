@@ -86,8 +86,8 @@ fn dimension(key: &str, unit: AxisUnit, values: &[(String, Option<f64>)]) -> (Di
 /// Keys that people call by another name, and that name.
 const TITLES: [(&str, &str); 8] = [
     ("trace.load", "Load factor"),
-    ("trace.draw.load", "Load, times the base load"),
-    ("trace.draw.cv", "Burstiness (coefficient of variation of the gaps)"),
+    ("trace.draw.load", "Load (times the base load)"),
+    ("trace.draw.cv", "Burstiness (cv of the gaps)"),
     ("link", "Link rate"),
     (SLO_SCALE, "SLO scale"),
     ("slo.tbt", "SLO per token"),
