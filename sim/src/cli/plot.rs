@@ -108,8 +108,10 @@ fn or_input(drawn: Result<Vec<PathBuf>, PlotError>, dir: &Path) -> anyhow::Resul
 fn say_held(results: &report::grid::GridResults, choice: &Choice, quiet: bool) {
     // What cannot be drawn is said where it is drawn.
     for figure in figures(results, choice).unwrap_or_default() {
-        if !quiet && !figure.held.is_empty() {
-            eprintln!("{}: at {} (`--where KEY=VALUE` takes another)", figure.name, figure.held.join(", "));
+        let held = figure.held.iter().filter(|held| held.has_others).map(|held| held.text.as_str());
+        let held: Vec<&str> = held.collect();
+        if !quiet && !held.is_empty() {
+            eprintln!("{}: at {} (`--where KEY=VALUE` takes another)", figure.name, held.join(", "));
         }
     }
 }
@@ -119,7 +121,9 @@ impl SweepChoice {
         let SweepChoice { x, y, facet, metric, held } = self;
         let held = held.iter().map(|text| match text.split_once('=') {
             Some((key, value)) => Ok((key.trim().to_owned(), value.trim().trim_matches('"').to_owned())),
-            None => anyhow::bail!("--where: {text:?}: expected KEY=VALUE, for example `--where slo.scale=1.5`"),
+            None => {
+                anyhow::bail!("--where: {text:?}: expected KEY=VALUE, for example `--where slo.scale=1.5`")
+            }
         });
         Ok(Choice { x, y, facet, metric, held: held.collect::<Result<_, _>>()? })
     }

@@ -147,7 +147,14 @@ mod tests {
 
     fn bar(seeds: &[Option<f64>], has_bounds: bool) -> CapacityBar {
         let text = String::new;
-        CapacityBar { key: text(), label: text(), value: None, seeds: seeds.to_vec(), has_bounds, note: text() }
+        CapacityBar {
+            key: text(),
+            label: text(),
+            value: None,
+            seeds: seeds.to_vec(),
+            has_bounds,
+            note: text(),
+        }
     }
 
     #[test]

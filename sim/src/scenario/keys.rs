@@ -244,7 +244,12 @@ mod tests {
         assert_eq!(number("link", "7 GB/s"), Some((7e9, Some(Dimension::Rate))));
         assert_eq!(number("slo.tbt", "70 ms"), Some((0.07, Some(Dimension::Duration))));
         assert_eq!(number("gpu_kv", "1 GiB"), Some((1_073_741_824.0, Some(Dimension::Bytes))));
-        let words = [("planner.max_pause", "off"), ("slo.scale", "[1.5, 1]"), ("semantics", "physical"), ("context", "8")];
+        let words = [
+            ("planner.max_pause", "off"),
+            ("slo.scale", "[1.5, 1]"),
+            ("semantics", "physical"),
+            ("context", "8"),
+        ];
         for (axis, text) in words {
             assert_eq!(number(axis, text), None, "{axis}={text}");
         }

@@ -26,6 +26,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod sweep_figures;
 mod sweeps;
 mod tensor_parallel;
 mod traces;

@@ -3,7 +3,7 @@
 use super::Figure;
 use super::measure::Measure;
 use super::sheet::{Layout, Sheet};
-use crate::plot::canvas::{Align, Canvas, INK, MUTED, Point, text_width};
+use crate::plot::canvas::{Align, Canvas, INK, MUTED, PAPER, Point, text_width};
 use crate::plot::panel::{Axis, Panel, Tick};
 use crate::plot::style::PolicyStyle;
 
@@ -22,8 +22,7 @@ pub fn draw(figure: &Figure) -> Result<String, String> {
         value: index as f64,
         label: vec![column.map_or(String::new(), |column| column.write(cell))],
     };
-    let x_ticks =
-        if column.is_some() { sheet.xs.iter().enumerate().map(tick).collect() } else { Vec::new() };
+    let x_ticks = if column.is_some() { sheet.xs.iter().enumerate().map(tick).collect() } else { Vec::new() };
     let layout = Layout {
         columns: 2,
         height: 150.0,
@@ -49,7 +48,8 @@ fn draw_groups(canvas: &mut Canvas<'_>, panel: &Panel, sheet: &Sheet<'_>, measur
     let width = (panel.right - panel.left) / sheet.xs.len() as f64 * FILLED / policies as f64;
     // All values are written, or none.
     let means = sheet.figure.rows.iter().filter(|row| row.metric == measure.name).filter_map(|row| row.mean);
-    let are_written = means.into_iter().all(|mean| text_width(&measure.write_short(mean), VALUE_SIZE) < width);
+    let are_written =
+        means.into_iter().all(|mean| text_width(&measure.write_short(mean), VALUE_SIZE) < width);
     for (group, cell) in sheet.xs.iter().enumerate() {
         for (policy, style) in sheet.styles.iter().enumerate() {
             let middle = panel.x_at(group as f64) + (policy as f64 - (policies as f64 - 1.0) / 2.0) * width;
@@ -62,10 +62,13 @@ fn draw_groups(canvas: &mut Canvas<'_>, panel: &Panel, sheet: &Sheet<'_>, measur
             let mut top = panel.y_at(mean);
             if let (Some(low), Some(high)) = (row.ci95_low, row.ci95_high) {
                 let (low, high) = (panel.y_at(low), panel.y_at(high));
-                canvas.path(&[(middle, low), (middle, high)], INK, 1.25);
                 let cap = (width * 0.25).min(5.0);
-                for y in [low, high] {
-                    canvas.path(&[(middle - cap, y), (middle + cap, y)], INK, 1.25);
+                // On a wider line of paper, so that they are seen on a dark bar.
+                for (color, stroke) in [(PAPER, 3.0), (INK, 1.25)] {
+                    canvas.path(&[(middle, low), (middle, high)], color, stroke);
+                    for y in [low, high] {
+                        canvas.path(&[(middle - cap, y), (middle + cap, y)], color, stroke);
+                    }
                 }
                 top = high;
             }

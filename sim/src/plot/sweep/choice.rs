@@ -32,7 +32,9 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
     /// Every point failed.
-    #[error("no point of the sweep was simulated, so there is nothing to draw\nhint: sweep.json says why each failed")]
+    #[error(
+        "no point of the sweep was simulated, so there is nothing to draw\nhint: sweep.json says why each failed"
+    )]
     NothingDone,
     /// No such axis.
     #[error("{option}: `{name}` is no axis of this sweep: expected one of {known}")]
@@ -79,7 +81,9 @@ pub enum ChoiceError {
         axis: String,
     },
     /// Facets of a map.
-    #[error("--facet: a map has one panel per policy and no facets\nhint: `--where {axis}=VALUE` takes one value")]
+    #[error(
+        "--facet: a map has one panel per policy and no facets\nhint: `--where {axis}=VALUE` takes one value"
+    )]
     FacetOfMap {
         /// The axis.
         axis: String,
@@ -132,7 +136,8 @@ pub(super) fn plans(table: &Table<'_>, choice: &Choice) -> Result<Vec<Plan>, Cho
         return Err(ChoiceError::NothingDone);
     }
     let mut planner = Planner::new(table, choice)?;
-    let axis = |option, name: &Option<String>| name.as_ref().map(|name| find(table, option, name)).transpose();
+    let axis =
+        |option, name: &Option<String>| name.as_ref().map(|name| find(table, option, name)).transpose();
     let (x, y) = (axis("--x", &choice.x)?, axis("--y", &choice.y)?);
     planner.facet = axis("--facet", &choice.facet)?;
     planner.refuse_two_roles(x, y)?;
@@ -199,8 +204,7 @@ impl<'a> Planner<'a> {
                 _ => 0,
             });
         }
-        let mut planner =
-            Planner { table, is_held: vec![false; held.len()], held, facet: None, metric };
+        let mut planner = Planner { table, is_held: vec![false; held.len()], held, facet: None, metric };
         for (key, value) in &choice.held {
             planner.hold(key, value)?;
         }
@@ -233,7 +237,8 @@ impl<'a> Planner<'a> {
         let roles = [("--x", x), ("--y", y), ("--facet", self.facet)];
         for (index, (second, axis)) in roles.iter().enumerate() {
             let Some(axis) = *axis else { continue };
-            let other = roles[..index].iter().find(|(_, other)| *other == Some(axis)).map(|(first, _)| *first);
+            let other =
+                roles[..index].iter().find(|(_, other)| *other == Some(axis)).map(|(first, _)| *first);
             let other = other.or(self.is_held[axis].then_some("--where"));
             if let Some(first) = other {
                 return Err(ChoiceError::Twice { first, second, axis: self.key(axis) });
@@ -254,7 +259,8 @@ impl<'a> Planner<'a> {
             let dimension = &self.table.dimensions[*axis];
             !dimension.is_numeric() && dimension.stops.len() <= MOST_FACETS
         };
-        let asked = self.facet.or_else(|| self.varied().into_iter().find(|axis| Some(*axis) != x && few_names(axis)));
+        let asked =
+            self.facet.or_else(|| self.varied().into_iter().find(|axis| Some(*axis) != x && few_names(axis)));
         asked.filter(|facet| Some(*facet) != x)
     }
 

@@ -101,13 +101,7 @@ fn draw_block(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, measure: &Measure, top
     colors.draw(canvas, measure, WIDTH - MARGIN - SCALE_WIDTH + 30.0, top + PANEL_HEAD, panel_height);
 }
 
-fn letter(
-    canvas: &mut Canvas<'_>,
-    sheet: &Sheet<'_>,
-    panel: &Panel,
-    title: &str,
-    color: Option<RGBColor>,
-) {
+fn letter(canvas: &mut Canvas<'_>, sheet: &Sheet<'_>, panel: &Panel, title: &str, color: Option<RGBColor>) {
     let wide = panel.right - panel.left;
     let ticks = |cells: &[&str], column: Option<&super::Column>| -> Vec<Tick> {
         let label = |cell: &str| column.map_or(String::new(), |column| column.write(cell));
@@ -203,24 +197,30 @@ fn draw_best(
     }
     let color = sheet.styles[policy].color;
     cell.fill(canvas, color);
-    let lead = second.map_or(String::new(), |second| measure.write_short((mean - second).abs()));
+    let lead = second.map_or(String::new(), |second| measure.write_lead((mean - second).abs()));
     cell.write(canvas, &lead, ink_on(color));
 }
 
-/// From values to colours.
+/// From values to colours: yellow is better, whichever way that is.
 struct Colors {
     axis: Axis,
+    is_lower_better: bool,
 }
 
 impl Colors {
     fn new(sheet: &Sheet<'_>, measure: &Measure) -> Colors {
         let of = sheet.figure.rows.iter().filter(|row| row.metric == measure.name);
         let means: Vec<f64> = of.filter_map(|row| row.mean).collect();
-        Colors { axis: measure.axis(means.into_iter(), true) }
+        let is_lower_better = measure.better == Better::Lower;
+        Colors { axis: measure.axis(means.into_iter(), true), is_lower_better }
     }
 
     fn of(&self, value: f64) -> RGBColor {
-        cividis(self.axis.place(value))
+        self.at(self.axis.place(value))
+    }
+
+    fn at(&self, place: f64) -> RGBColor {
+        cividis(if self.is_lower_better { 1.0 - place } else { place })
     }
 
     /// The scale as a bar with ticks.
@@ -230,7 +230,7 @@ impl Colors {
         for step in 0..STEPS {
             let place = |step: u32| f64::from(step) / f64::from(STEPS);
             let y = |step: u32| panel.bottom - height * place(step);
-            let color = cividis((place(step) + place(step + 1)) / 2.0);
+            let color = self.at((place(step) + place(step + 1)) / 2.0);
             canvas.rectangle((panel.left, y(step + 1)), (panel.right, y(step)), color);
         }
         panel.draw_frame(canvas);

@@ -118,6 +118,11 @@ impl Measure {
         if self.name.ends_with("_pct") { format!("{value:.0}") } else { self.write(value) }
     }
 
+    /// A difference of two values in a cell.
+    pub fn write_lead(&self, value: f64) -> String {
+        if self.name.ends_with("_pct") { format!("{value:.1}") } else { self.write(value) }
+    }
+
     /// The axis for these values: a share's is the same everywhere, a time that spans a decade has a logarithmic one if
     /// that is `allowed`, everything else starts at 0.
     pub fn axis(&self, values: impl Iterator<Item = f64> + Clone, log_allowed: bool) -> Axis {

@@ -62,6 +62,15 @@ pub struct Row {
     pub ci95_high: Option<f64>,
 }
 
+/// An axis that a figure does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `key = value`.
+    pub text: String,
+    /// Whether the axis has other values.
+    pub has_others: bool,
+}
+
 /// One figure: its rows, and the words around them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
@@ -75,8 +84,8 @@ pub struct Figure {
     pub x: Option<usize>,
     /// The column of the rows of panels, or of the left side of a map.
     pub second: Option<usize>,
-    /// Axes that it does not show, each with its value, as `key = value`.
-    pub held: Vec<String>,
+    /// Axes that it does not show.
+    pub held: Vec<Held>,
     /// What it shows of what.
     pub title: String,
     /// What the means are of.
@@ -105,14 +114,19 @@ fn figure(table: &Table<'_>, choice: &Choice, plan: &Plan) -> Figure {
     let cells = table.cells(&plan.held);
     let held = (columns.iter().zip(&cells).enumerate())
         .filter(|(index, _)| !free.contains(index))
-        .map(|(_, (column, cell))| column.assign(cell))
+        .map(|(index, (column, cell))| Held {
+            text: column.assign(cell),
+            has_others: table.dimensions[index].stops.len() > 1,
+        })
         .collect();
     let results = table.results;
     let failed = results.points.iter().filter(|point| point.scored.is_empty()).count();
     let mut notes = Vec::new();
     if failed > 0 {
         let points = results.points.len();
-        notes.push(format!("{failed} of {points} points failed: means there are over fewer seeds, or missing."));
+        notes.push(format!(
+            "{failed} of {points} points failed: means there are over fewer seeds, or missing."
+        ));
     }
     if !results.notes.is_empty() {
         notes.push(format!("Of every point: {}.", results.notes.join("; ")));
@@ -160,7 +174,7 @@ fn title(plan: &Plan, columns: &[Column], grid: &str) -> String {
         (Kind::Lines, Some(_)) => format!("{metric} against {}: {grid}", axis(plan.x)),
         (Kind::Bars, _) => {
             let by = if plan.x.is_some() { format!(" by {}", axis(plan.x)) } else { String::new() };
-            format!("Time between tokens (TBT) and throughput{by}: {grid}")
+            format!("P95 time between tokens (TBT), throughput and e2e{by}: {grid}")
         }
         (Kind::Map, _) => format!("{metric} over {} and {}: {grid}", axis(plan.x), axis(plan.second)),
     }

@@ -102,7 +102,10 @@ impl<'a> Sheet<'a> {
     fn subject(&self) -> [String; 2] {
         let held = match &self.figure.held[..] {
             [] => String::new(),
-            held => format!(" At {}.", held.join(", ")),
+            held => {
+                let texts: Vec<&str> = held.iter().map(|held| held.text.as_str()).collect();
+                format!(" At {}.", texts.join(", "))
+            }
         };
         [
             format!("{}.{held}", self.figure.averaged),
@@ -192,7 +195,9 @@ impl<'a> Sheet<'a> {
         let axis = measure.axis(self.values(measure).into_iter(), layout.log_allowed);
         let y = match axis {
             // Room for markers at both ends.
-            Axis::Linear { from, to } if measure.is_share() => Axis::Linear { from: from - 4.0, to: to + 4.0 },
+            Axis::Linear { from, to } if measure.is_share() => {
+                Axis::Linear { from: from - 4.0, to: to + 4.0 }
+            }
             axis => axis,
         };
         let right = MARGIN + pitch * (column + 1) as f64 - BETWEEN;

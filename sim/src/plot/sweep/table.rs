@@ -105,12 +105,7 @@ fn column(key: &str, unit: AxisUnit) -> Column {
     let title = TITLES.iter().find(|(known, _)| *known == key).map_or(key, |(_, title)| title);
     // As `sweep.csv` calls it.
     let name = if key == SLO_SCALE { "slo_scale" } else { key };
-    Column {
-        key: key.to_owned(),
-        name: format!("{name}{suffix}"),
-        title: format!("{title}{shown}"),
-        unit,
-    }
+    Column { key: key.to_owned(), name: format!("{name}{suffix}"), title: format!("{title}{shown}"), unit }
 }
 
 impl Column {
@@ -170,8 +165,7 @@ impl<'a> Table<'a> {
         }
         let mut places: BTreeMap<Vec<usize>, Vec<&GridPoint>> = BTreeMap::new();
         for point in &results.points {
-            let of_seed =
-                seed_axis.map(|axis| results.axes[axis].values[point.place[axis]].text.as_str());
+            let of_seed = seed_axis.map(|axis| results.axes[axis].values[point.place[axis]].text.as_str());
             if seed.is_some() && of_seed != seed {
                 continue;
             }
