@@ -22,9 +22,19 @@ test: ## format, lints, all tests, documentation: what CI runs
 bench: release ## steps, layer-steps and plans per second, and memory, on fixed workloads
 	$(CARGO) bench --package orbitflow-sim --bench speed
 
-plots: release ## the figures of plots/, drawn again from the demo
+plots: release ## the figures of plots/ and the numbers beside them: the demo, its sweeps and its capacity
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
-	cd out/demo/plots && cp attainment.svg tbt_cdf.svg timeline-orbitflow.svg timeline-static-1.svg ../../../plots/
+	for figure in attainment tbt_cdf timeline-orbitflow timeline-static-1; do \
+		cp out/demo/plots/$$figure.svg out/demo/plots/$$figure.csv plots/ || exit 1; done
+	for grid in load link load-link; do \
+		$(ORBITFLOW) sweep scenarios/plots/$$grid.toml --quiet --force --out out/plots/$$grid || exit 1; done
+	$(ORBITFLOW) plot out/plots/load --quiet --out plots
+	$(ORBITFLOW) plot out/plots/link --quiet --x link --out plots
+	$(ORBITFLOW) plot out/plots/load-link --quiet --x trace.draw.load --y link --out plots
+	$(ORBITFLOW) capacity scenarios/demo.toml --attain 90 --quiet --out plots
+	$(ORBITFLOW) capacity scenarios/plots/capacity.toml --attain 90 --quiet --out out/plots/capacity
+	cp out/plots/capacity/capacity.svg plots/capacity-seeds.svg
+	cp out/plots/capacity/capacity.csv plots/capacity-seeds.csv
 
 paper: ## the paper's experiments: figures, their numbers and summary.md in plots/paper; resumes if it was killed
 	$(CARGO) build --release --package orbitflow-sim --example paper

@@ -20,6 +20,7 @@
 
 pub mod ids;
 pub mod random;
+pub mod statistics;
 pub mod units;
 
 pub mod model;

@@ -10,8 +10,9 @@
 //! Gains are taken seed by seed on one trace. The largest of many means is biased upwards; the paper's *up to* is of the same
 //! kind. Percentages of attainment are read as points. The reasons are sentences written after looking at the numbers.
 
+use orbitflow_sim::statistics::Interval;
+
 use super::scores::Metric;
-use super::student::Interval;
 use super::table::Table;
 
 /// The methods that the paper compares with.

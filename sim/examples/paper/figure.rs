@@ -8,11 +8,11 @@ use orbitflow_sim::plot::canvas::{Align, Canvas, INK, MUTED, Point, RGBColor, re
 use orbitflow_sim::plot::panel::{self, Axis, Lettering, Panel, Tick};
 use orbitflow_sim::plot::style::{self, PolicyStyle};
 use orbitflow_sim::plot::words;
+use orbitflow_sim::statistics::Interval;
 
 use super::experiment::{Across, Experiment, Study};
 use super::insights;
 use super::scores::Metric;
-use super::student::Interval;
 use super::table::{Cell, Table};
 
 const WIDTH: f64 = 1640.0;

@@ -16,7 +16,6 @@ mod planner_models;
 mod reasons;
 mod run;
 mod scores;
-mod student;
 mod summary;
 mod table;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use orbitflow_sim::plot::words;
+use orbitflow_sim::statistics::Interval;
 
 use super::claims::{
     self, Gain, Measure, P95_REDUCTION, PUBLISHED_BASELINES, THROUGHPUT_RATIO, Tally, Verdict, points,
@@ -10,7 +11,6 @@ use super::claims::{
 use super::experiment::Experiment;
 use super::reasons;
 use super::scores::Metric;
-use super::student::Interval;
 use super::table::Table;
 
 /// The names of the semantics, the published ones first.

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use orbitflow_sim::statistics::Interval;
+
 use super::scores::{METRICS, Metric, Score};
-use super::student::Interval;
 
 /// One score and where it belongs.
 #[derive(Clone, Debug)]

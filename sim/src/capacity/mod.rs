@@ -46,6 +46,15 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Its name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Answer::Between { .. } => "between",
+            Answer::Everywhere { .. } => "everywhere",
+            Answer::NotReached => "not-reached",
+        }
+    }
+
     /// The factor that is promised, if there is one.
     pub const fn factor(self) -> Option<f64> {
         match self {
@@ -110,16 +119,15 @@ pub fn search<E: Send>(
     Ok(Found { answer, met_again, untried, attained_pct: best })
 }
 
-/// The place of the seed whose answer holds for all: the hardest one's. `promised` are the values that each seed's search
-/// promises, in the quantity's own unit (a trace drawn with another seed may bring another pool, so factors cannot be
-/// compared). `None` without seeds.
-pub fn of_every_seed(promised: &[Option<f64>], more_is_harder: bool) -> Option<usize> {
-    let ease = |promised: Option<f64>| match promised {
+/// Which seed's answer holds for every seed: the hardest one's. Of each seed its value, `None` where the target is not
+/// reached; values, not factors, since seeds may start from different pools. `None` without seeds.
+pub fn of_every_seed(values: &[Option<f64>], more_is_harder: bool) -> Option<usize> {
+    let promised = |seed: &usize| match values[*seed] {
         None => f64::NEG_INFINITY,
         Some(value) if more_is_harder => value,
         Some(value) => -value,
     };
-    (0..promised.len()).min_by(|one, other| ease(promised[*one]).total_cmp(&ease(promised[*other])))
+    (0..values.len()).min_by(|one, other| promised(one).total_cmp(&promised(other)))
 }
 
 #[cfg(test)]
@@ -188,14 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_seed_decides() {
+    fn the_worst_seed_decides_by_its_value() {
         assert_eq!(of_every_seed(&[Some(3.0), Some(1.2), Some(9.0)], true), Some(1));
-        assert_eq!(of_every_seed(&[Some(3.0), None, Some(1.0)], true), Some(1), "not reached is the worst");
-        assert_eq!(
-            of_every_seed(&[Some(0.5), Some(2.0)], false),
-            Some(1),
-            "the larger pool suffices for both"
-        );
+        assert_eq!(of_every_seed(&[Some(3.0), None], true), Some(1), "not reached is worst");
+        assert_eq!(of_every_seed(&[Some(400.0), Some(500.0)], false), Some(1), "of pools the larger");
         assert_eq!(of_every_seed(&[], true), None);
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
@@ -62,9 +61,18 @@ impl Of {
 
     const fn title(self) -> &'static str {
         match self {
-            Of::Load => "Load factor",
+            Of::Load => "load factor",
             Of::GpuKv => "GPU KV pool (layer-blocks)",
-            Of::Link => "Link (GB/s)",
+            Of::Link => "link rate (GB/s)",
+        }
+    }
+
+    /// In the head of a table.
+    const fn column(self) -> &'static str {
+        match self {
+            Of::Load => "load",
+            Of::GpuKv => "gpu_kv_layer_blocks",
+            Of::Link => "link_gb_per_s",
         }
     }
 
@@ -74,25 +82,27 @@ impl Of {
     }
 }
 
+/// What one seed's search found, in the unit of the title.
+struct SeedFound {
+    seed: u64,
+    found: Found,
+    value: Option<f64>,
+    missed: Option<f64>,
+    met_again: Vec<f64>,
+    untried: Vec<f64>,
+}
+
 /// One policy's answer.
 struct Row {
     key: String,
     label: String,
     /// Each seed's search.
-    seeds: Vec<Seed>,
+    seeds: Vec<SeedFound>,
     /// Of all seeds: the value, the first that misses, and what else must be said.
     value: Option<f64>,
     missed: Option<f64>,
     attained_pct: Option<f64>,
     note: String,
-}
-
-/// What was found with one seed, in the unit of the title.
-struct Seed {
-    seed: u64,
-    value: Option<f64>,
-    missed: Option<f64>,
-    found: Found,
 }
 
 /// Runs the command. A target that is not reached is an answer.
@@ -164,58 +174,67 @@ fn row(
             tried => tried.map(|result: PolicyResult| Some(metric(&result.attainment_pct))),
         }
     };
-    let found: Vec<Seed> = seeds
+    let seeds_found: Vec<SeedFound> = seeds
         .par_iter()
         .map(|(seed, variation)| {
             let found = capacity::search(harder, args.attain, |factor| attained(variation, factor))?;
             bar.add(1);
-            let shown = |factor: f64| of.shown(variation.value(factor));
-            let missed = match found.answer {
-                Answer::Between { missed, .. } => Some(shown(missed)),
-                Answer::Everywhere { .. } | Answer::NotReached => None,
-            };
-            Ok(Seed { seed: *seed, value: found.answer.factor().map(shown), missed, found })
+            // Each seed's own: pools that are derived from drawn traces differ.
+            let value = |factor: f64| of.shown(variation.value(factor));
+            Ok(SeedFound {
+                seed: *seed,
+                value: found.answer.factor().map(value),
+                missed: match found.answer {
+                    Answer::Between { missed, .. } => Some(value(missed)),
+                    Answer::Everywhere { .. } | Answer::NotReached => None,
+                },
+                met_again: found.met_again.iter().copied().map(value).collect(),
+                untried: found.untried.iter().copied().map(value).collect(),
+                found,
+            })
         })
         .collect::<Result<_, Trial>>()?;
-    let promised: Vec<Option<f64>> = found.iter().map(|seed| seed.value).collect();
-    let worst = capacity::of_every_seed(&promised, harder).expect("Invariant: a grid has a point");
+    let values: Vec<Option<f64>> = seeds_found.iter().map(|seed| seed.value).collect();
+    let worst = capacity::of_every_seed(&values, harder).expect("Invariant: a grid has a point");
+    let worst = &seeds_found[worst];
     let (key, label) = seeds[0].1.name(policy).clone();
-    let mut notes = match found[worst].found.answer {
-        Answer::Between { .. } => Vec::new(),
-        Answer::Everywhere { .. } => vec!["met everywhere that was tried".to_owned()],
-        Answer::NotReached => vec!["not reached".to_owned()],
-    };
-    for (seed, (_, variation)) in found.iter().zip(seeds) {
-        let of_seed = if found.len() > 1 { format!("seed {}: ", seed.seed) } else { String::new() };
-        let at = |factors: &[f64]| -> String {
-            let shown = factors.iter().map(|factor| format!("{:.3}", of.shown(variation.value(*factor))));
-            shown.collect::<Vec<_>>().join(", ")
-        };
-        let Found { met_again, untried, .. } = &seed.found;
-        if !met_again.is_empty() {
-            notes.push(format!("{of_seed}met again at {} (not monotone)", at(met_again)));
-        }
-        if !untried.is_empty() {
-            notes.push(format!("{of_seed}not tried at {}: beyond what can be simulated", at(untried)));
-        }
-    }
     Ok(Row {
         key,
         label,
-        value: found[worst].value,
-        missed: found[worst].missed,
-        attained_pct: found[worst].found.attained_pct,
-        note: notes.join("; "),
-        seeds: found,
+        value: worst.value,
+        missed: worst.missed,
+        attained_pct: worst.found.attained_pct,
+        note: note(worst, &seeds_found),
+        seeds: seeds_found,
     })
 }
 
+/// What must be said beside the number.
+fn note(worst: &SeedFound, seeds: &[SeedFound]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let unreached = seeds.iter().filter(|seed| seed.value.is_none()).count();
+    match worst.found.answer {
+        Answer::Between { .. } => {}
+        Answer::Everywhere { .. } => parts.push("met everywhere that was tried".to_owned()),
+        Answer::NotReached if unreached == seeds.len() => parts.push("not reached".to_owned()),
+        Answer::NotReached => parts.push(format!("not reached with {unreached} of {} seeds", seeds.len())),
+    }
+    for seed in seeds {
+        let of_seed = if seeds.len() > 1 { format!("seed {}: ", seed.seed) } else { String::new() };
+        let at =
+            |values: &[f64]| values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(", ");
+        if !seed.met_again.is_empty() {
+            parts.push(format!("{of_seed}met again at {} (not monotone)", at(&seed.met_again)));
+        }
+        if !seed.untried.is_empty() {
+            parts.push(format!("{of_seed}not tried at {}: beyond what can be simulated", at(&seed.untried)));
+        }
+    }
+    parts.join("; ")
+}
+
 fn table(args: &Args, rows: &[Row]) -> Table {
-    let unit = match args.of {
-        Of::Load => "load",
-        Of::GpuKv => "gpu_kv_layer_blocks",
-        Of::Link => "link_gb_per_s",
-    };
+    let unit = args.of.column();
     let attained = format!("{}_pct", args.metric);
     let mut table = Table::new(["policy", unit, "missed_at", &attained, "seeds", "note"]);
     for row in rows {
@@ -231,30 +250,27 @@ fn table(args: &Args, rows: &[Row]) -> Table {
     table
 }
 
-/// One line of `capacity.csv`.
-#[derive(Serialize)]
-struct Line<'a> {
-    policy: &'a str,
-    seed: u64,
-    value: Option<f64>,
-    missed_at: Option<f64>,
-    attained_pct: Option<f64>,
-    met_again: usize,
-}
-
+/// The figure and the rows that it was drawn from: one per policy and seed.
 fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
+    let unit = args.of.column();
+    let missed = format!("missed_at_{unit}");
     let mut csv = csv::Writer::from_path(dir.join("capacity.csv"))?;
+    csv.write_record(["policy", "label", "seed", unit, &missed, "attained_pct", "answer", "met_again_at"])?;
     for row in rows {
-        for seed in &row.seeds {
-            csv.serialize(Line {
-                policy: &row.key,
-                seed: seed.seed,
-                value: seed.value,
-                missed_at: seed.missed,
-                attained_pct: seed.found.attained_pct,
-                met_again: seed.found.met_again.len(),
-            })?;
+        for SeedFound { seed, found, value, missed, met_again, .. } in &row.seeds {
+            let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let again: Vec<String> = met_again.iter().map(f64::to_string).collect();
+            csv.write_record([
+                &row.key,
+                &row.label,
+                &seed.to_string(),
+                &number(value),
+                &number(missed),
+                &number(&found.attained_pct),
+                found.answer.name(),
+                &again.join(" "),
+            ])?;
         }
     }
     csv.flush()?;
@@ -264,13 +280,15 @@ fn write_figure(args: &Args, rows: &[Row], scenario: &str, dir: &std::path::Path
             key: row.key.clone(),
             label: row.label.clone(),
             value: row.value,
-            seeds: row.seeds.iter().map(|seed| seed.value.unwrap_or(0.0)).collect(),
+            seeds: row.seeds.iter().map(|seed| seed.value).collect(),
+            has_bounds: row.seeds.iter().any(|seed| matches!(seed.found.answer, Answer::Everywhere { .. })),
             note: row.note.clone(),
         })
         .collect();
-    let better = if args.of.quantity().more_is_harder() { "higher" } else { "lower" };
-    let title = format!("{} at which {} % {} is met", args.of.title(), args.attain, args.metric);
-    let setting = format!("{scenario}; bars: met with every seed, dots: each seed; {better} is better");
+    let (most, better) =
+        if args.of.quantity().more_is_harder() { ("Largest", "higher") } else { ("Smallest", "lower") };
+    let title = format!("{most} {} with {} % {} attainment", args.of.title(), args.attain, args.metric);
+    let setting = format!("{scenario}: {better} is better");
     plot::draw_capacity(&title, &setting, &bars, &dir.join("capacity.svg"))?;
     Ok(())
 }

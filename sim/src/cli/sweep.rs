@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::OrInput;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
+use super::{OrInput, plot};
 use crate::sweep::{self, Manifest, Shard, SweepError};
 
 /// Simulate every point of a grid, a scenario with `[axes]`; a sweep that was stopped goes on where it was. Exit code 1
@@ -15,7 +15,7 @@ use crate::sweep::{self, Manifest, Shard, SweepError};
 pub struct Args {
     #[command(flatten)]
     scenario: ScenarioArgs,
-    /// Write sweep.csv, sweep.json and points/ here
+    /// Write sweep.csv, sweep.json, points/ and plots/ here
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Points at once; absent: one per core
@@ -75,6 +75,9 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
             if swept.reused > 0 { format!(", {} of them done before", swept.reused) } else { String::new() };
         eprintln!("wrote {}: {points} points{reused}", args.out.join(written).display());
     }
+    if shard.is_whole() {
+        plot::of_sweep(&args.out, quiet)?;
+    }
     close(&swept.manifest)
 }
 
@@ -88,11 +91,12 @@ pub fn run_merge(args: MergeArgs, quiet: bool) -> anyhow::Result<ExitCode> {
     if !quiet {
         eprintln!("wrote {}: {} points", out.join("sweep.csv").display(), manifest.points.len());
     }
+    plot::of_sweep(&out, quiet)?;
     close(&manifest)
 }
 
 /// Disks fail; everything else is in what was given.
-fn or_input<T>(result: Result<T, SweepError>) -> anyhow::Result<T> {
+pub(super) fn or_input<T>(result: Result<T, SweepError>) -> anyhow::Result<T> {
     match result {
         Err(error @ SweepError::Io { .. }) => Err(error.into()),
         result => result.or_input(),

@@ -3,6 +3,8 @@
 //! TBT scores are shares of tokens and cannot see a request that is not running, so e2e, playback stall, TTFT and
 //! throughput stand in the same figure (design §6).
 
+use serde::Serialize;
+
 use super::canvas::{Canvas, Point, render};
 use super::page::{self, Foot, HEAD_HEIGHT, MARGIN, WIDTH};
 use super::panel::{Axis, Lettering, Panel, SHARE, Tick, share_ticks};
@@ -45,6 +47,41 @@ const SCORES: [Score; 4] = [
         of: |score| score.e2e,
     },
 ];
+
+/// What the figure shows of one policy at one SLO scale.
+#[derive(Serialize)]
+pub struct Row<'a> {
+    policy: &'a str,
+    label: &'a str,
+    slo_scale: f64,
+    slo_s: f64,
+    tbt_step_deposit_pct: f64,
+    tbt_gap_pct: f64,
+    tpot_gap_pct: f64,
+    e2e_pct: f64,
+    playback_stall_pct: Option<f64>,
+    ttft_p50_s: Option<f64>,
+    throughput_tokens_per_s: f64,
+}
+
+/// The rows of the figure; its bars are those of the first scale.
+pub fn rows(results: &Results) -> impl Iterator<Item = Row<'_>> {
+    results.policies.iter().flat_map(|policy| {
+        policy.by_slo_scale.iter().map(|scored| Row {
+            policy: &policy.key,
+            label: &policy.label,
+            slo_scale: scored.scale,
+            slo_s: scored.slo_s,
+            tbt_step_deposit_pct: scored.attainment_pct.tbt_step_deposit,
+            tbt_gap_pct: scored.attainment_pct.tbt_gap,
+            tpot_gap_pct: scored.attainment_pct.tpot_gap,
+            e2e_pct: scored.attainment_pct.e2e,
+            playback_stall_pct: scored.playback_stall_pct,
+            ttft_p50_s: scored.ttft_p50_s,
+            throughput_tokens_per_s: scored.throughput_tokens_per_s,
+        })
+    })
+}
 
 /// The figure as SVG.
 ///

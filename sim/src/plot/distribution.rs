@@ -40,6 +40,11 @@ const PANELS: [(&str, &str, &str, &str); 2] = [
     ),
 ];
 
+/// The rows of its curves. The bars below are those of the first scale in `attainment.csv`.
+pub fn rows(quantiles: &[QuantileRow]) -> impl Iterator<Item = &QuantileRow> {
+    quantiles.iter().filter(|row| PANELS.iter().any(|(metric, ..)| *metric == row.metric))
+}
+
 /// The figure as SVG.
 ///
 /// # Errors

@@ -1,13 +1,17 @@
 //! Figures from saved results: SVG, and PNG copies with the cargo feature `png`.
 //!
-//! A plot knows the rows of the result files ([`crate::report::rows`]) and nothing else: no engine, no scenario. The
-//! same rows give the same bytes. Adding a plot is one file here and one line in [`draw_all`].
+//! A plot knows the rows of the result files ([`crate::report::rows`], [`crate::report::grid`]) and nothing else: no
+//! engine, no scenario. The same rows give the same bytes, and stand beside every figure in a CSV of its name. Adding a
+//! plot is one file here and one line in [`draw_all`].
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use crate::report::grid::GridResults;
 use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
 
 mod attainment;
@@ -19,6 +23,7 @@ pub mod panel;
 pub mod raster;
 mod scoreboard;
 pub mod style;
+pub mod sweep;
 mod timeline;
 pub mod words;
 
@@ -71,6 +76,9 @@ pub enum PlotError {
         /// What it may hold.
         expected: &'static str,
     },
+    /// A choice of figures that a sweep does not have.
+    #[error(transparent)]
+    Choice(#[from] sweep::ChoiceError),
     /// PNG copies were asked of a build without them.
     #[error(
         "this build of orbitflow writes no PNG files\nhint: rebuild with `cargo build --release --features png`, or use the SVG files"
@@ -94,8 +102,15 @@ pub enum PlotError {
     },
 }
 
+/// One figure: the stem of its files, its SVG and the rows that it was drawn from.
+struct Drawn {
+    name: String,
+    svg: Result<String, String>,
+    csv: Result<String, String>,
+}
+
 /// Draws every figure into the folder `dir`, which is made if it is not there, and returns the files in a fixed order:
-/// `attainment`, `tbt_cdf`, and `timeline-KEY` for each policy; with `png`, each with its PNG copy.
+/// `attainment`, `tbt_cdf`, and `timeline-KEY` for each policy; each as SVG, with `png` as PNG too, and as CSV.
 ///
 /// Nothing is written unless every figure could be drawn; each file appears by rename.
 ///
@@ -108,28 +123,76 @@ pub fn draw_all(
     dir: &Path,
     png: bool,
 ) -> Result<Vec<PathBuf>, PlotError> {
-    if png && !raster::AVAILABLE {
-        return Err(PlotError::NoPng);
-    }
     check(results, quantiles, timeline)?;
     let styles = style::styles(results.policies.iter().map(|policy| policy.key.as_str()));
     let looks: Vec<_> = results.policies.iter().zip(styles).collect();
 
     let mut figures = vec![
-        ("attainment".to_owned(), attainment::draw(results, &looks)),
-        ("tbt_cdf".to_owned(), distribution::draw(results, quantiles, &looks)),
+        Drawn {
+            name: "attainment".to_owned(),
+            svg: attainment::draw(results, &looks),
+            csv: csv(attainment::rows(results)),
+        },
+        Drawn {
+            name: "tbt_cdf".to_owned(),
+            svg: distribution::draw(results, quantiles, &looks),
+            csv: csv(distribution::rows(quantiles)),
+        },
     ];
     for (index, (policy, name)) in results.policies.iter().zip(timeline_names(results)).enumerate() {
         let rows: Vec<&TimelineRow> = timeline.iter().filter(|row| row.policy == policy.key).collect();
-        figures.push((name, timeline::draw(results, &rows, &looks, index)));
+        figures.push(Drawn {
+            name,
+            svg: timeline::draw(results, &rows, &looks, index),
+            csv: csv(rows.into_iter()),
+        });
+    }
+    save(figures, dir, png)
+}
+
+/// Draws the figures of a sweep that are asked for, like [`draw_all`].
+///
+/// # Errors
+/// A choice of what the sweep has not; see [`PlotError`].
+pub fn draw_sweep(
+    results: &GridResults,
+    choice: &sweep::Choice,
+    dir: &Path,
+    png: bool,
+) -> Result<Vec<PathBuf>, PlotError> {
+    let figures = sweep::figures(results, choice)?;
+    let drawn = figures.iter().map(|figure| Drawn {
+        name: figure.name.clone(),
+        svg: figure.svg(),
+        csv: Ok(figure.csv()),
+    });
+    save(drawn.collect(), dir, png)
+}
+
+/// Rows as CSV; their fields are the columns.
+fn csv<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<String, String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|error| error.to_string())?;
+    }
+    let bytes = writer.into_inner().map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+/// Writes figures that could all be drawn.
+fn save(figures: Vec<Drawn>, dir: &Path, png: bool) -> Result<Vec<PathBuf>, PlotError> {
+    if png && !raster::AVAILABLE {
+        return Err(PlotError::NoPng);
     }
     let mut files = Vec::new();
-    for (name, drawn) in figures {
+    for Drawn { name, svg, csv } in figures {
         let failed = |message| PlotError::Draw { figure: name.clone(), message };
-        let svg = drawn.map_err(failed)?;
+        let svg = svg.map_err(failed)?;
         let copy = if png { Some(raster::png(&svg).map_err(failed)?) } else { None };
+        let csv = csv.map_err(failed)?;
         files.push((dir.join(format!("{name}.svg")), svg.into_bytes()));
         files.extend(copy.map(|copy| (dir.join(format!("{name}.png")), copy)));
+        files.push((dir.join(format!("{name}.csv")), csv.into_bytes()));
     }
     fs::create_dir_all(dir).map_err(|source| PlotError::Write { path: dir.to_owned(), source })?;
     files.into_iter().map(|(path, bytes)| write(path, &bytes)).collect()
@@ -151,22 +214,25 @@ pub fn draw_capacity(
     write(file.to_owned(), svg.as_bytes())
 }
 
-/// A file name per policy. Keys are free text: what is no letter, digit, `-`, `_` or `.` becomes `_`, and names that
-/// then coincide, also where capitals do not count, get a number.
+/// A file name per policy; names that are the same once they are plain, also where capitals do not count, get a number.
 fn timeline_names(results: &Results) -> Vec<String> {
     let mut taken: BTreeMap<String, u32> = BTreeMap::new();
     results
         .policies
         .iter()
         .map(|policy| {
-            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-            let key: String =
-                policy.key.chars().map(|character| if plain(character) { character } else { '_' }).collect();
+            let key = plain(&policy.key);
             let uses = taken.entry(key.to_ascii_lowercase()).or_default();
             *uses += 1;
             if *uses == 1 { format!("timeline-{key}") } else { format!("timeline-{key}~{uses}") }
         })
         .collect()
+}
+
+/// A key in a file's name. Keys are free text: what is no letter, digit, `-`, `_` or `.` becomes `_`.
+fn plain(key: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    key.chars().map(|character| if is_plain(character) { character } else { '_' }).collect()
 }
 
 fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, PlotError> {

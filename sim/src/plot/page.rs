@@ -1,6 +1,8 @@
 //! What stands above and below every figure: title, what was simulated, and the notes without which the numbers
 //! must not be read.
 
+use std::collections::BTreeMap;
+
 use super::canvas::{Align, Canvas, INK, MUTED, wrap};
 use super::words;
 use crate::report::rows::Results;
@@ -66,6 +68,13 @@ pub fn scales(results: &Results) -> Vec<(f64, f64)> {
     scales
 }
 
+/// Which version made the numbers of which input, with which switches off the preset.
+pub fn origin(version: &str, of: &str, digest: &str, switches: &BTreeMap<String, String>) -> String {
+    let digest: String = digest.chars().take(12).collect();
+    let switches: String = switches.iter().map(|(switch, value)| format!(" · {switch} = {value}")).collect();
+    format!("orbitflow {version} · {of} digest {digest}{switches}")
+}
+
 /// The notes below a figure, wrapped.
 pub struct Foot {
     lines: Vec<String>,
@@ -75,12 +84,16 @@ pub struct Foot {
 impl Foot {
     /// Notes of the results, after those of the figure itself.
     pub fn new(results: &Results, own: &[String]) -> Foot {
+        let notes = own.iter().chain(&results.notes);
+        let digest = origin(&results.tool_version, "scenario", &results.scenario_digest, &results.switches);
+        Foot::of(notes, "`notes` in results.json", &digest)
+    }
+
+    /// These notes, as many as there is room for; the others are counted, and are found in `elsewhere`.
+    pub fn of<'a>(notes: impl Iterator<Item = &'a String>, elsewhere: &str, origin: &str) -> Foot {
         let inside = WIDTH - 2.0 * MARGIN;
-        let notes: Vec<Vec<String>> = own
-            .iter()
-            .chain(&results.notes)
-            .map(|note| wrap(&format!("• {note}"), inside, NOTE_SIZE))
-            .collect();
+        let notes: Vec<Vec<String>> =
+            notes.map(|note| wrap(&format!("• {note}"), inside, NOTE_SIZE)).collect();
         let mut lines: Vec<String> = Vec::new();
         let mut shown = 0;
         for note in &notes {
@@ -91,13 +104,9 @@ impl Foot {
             shown += 1;
         }
         if shown < notes.len() {
-            lines.push(format!("• {} more notes: see `notes` in results.json", notes.len() - shown));
+            lines.push(format!("• {} more notes: see {elsewhere}", notes.len() - shown));
         }
-        let switches: String =
-            results.switches.iter().map(|(switch, value)| format!(" · {switch} = {value}")).collect();
-        let digest: String = results.scenario_digest.chars().take(12).collect();
-        let origin = format!("orbitflow {} · scenario digest {digest}{switches}", results.tool_version);
-        Foot { lines, origin: super::canvas::fit(&origin, inside, NOTE_SIZE) }
+        Foot { lines, origin: super::canvas::fit(origin, inside, NOTE_SIZE) }
     }
 
     /// Height in pixels.

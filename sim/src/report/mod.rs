@@ -8,6 +8,7 @@ mod columns;
 pub mod diff;
 mod files;
 mod from_outcome;
+pub mod grid;
 pub mod rows;
 pub mod table;
 #[cfg(test)]

@@ -56,12 +56,17 @@ fn outcome(scales: &[(f64, u64)]) -> Outcome<'static> {
     metrics.finish()
 }
 
-fn steps() -> Vec<StepGroup> {
+fn steps() -> Vec<StepRecord> {
     let step = |event: &Event| match event {
-        Event::Step(step, ..) => Some(StepGroup::of(step)),
+        Event::Step(step, ..) => Some(*step),
         Event::Plain(_) => None,
     };
     run().events.iter().filter_map(step).collect()
+}
+
+/// One row per step.
+fn groups() -> Vec<StepGroup> {
+    steps().iter().map(StepGroup::of).collect()
 }
 
 fn saved(digest: &str) -> SavedResults {
@@ -95,7 +100,7 @@ fn saved(digest: &str) -> SavedResults {
         results,
         requests: keys.iter().flat_map(|key| request_rows(key, &outcome)).collect(),
         quantiles: keys.iter().flat_map(|key| quantile_rows(key, &outcome)).collect(),
-        timeline: keys.iter().flat_map(|key| timeline_rows(key, &steps()).collect::<Vec<_>>()).collect(),
+        timeline: keys.iter().flat_map(|key| timeline_rows(key, &groups()).collect::<Vec<_>>()).collect(),
     }
 }
 

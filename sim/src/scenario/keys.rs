@@ -1,7 +1,7 @@
 //! What a key of a scenario is, and finding one: by name, by section, or the nearest to a misspelt one.
 
 pub use super::key_table::KEYS;
-use super::quantity::Dimension;
+use super::quantity::{self, Dimension};
 
 /// A part of the file. Switches of design §3 stand in `[engine]`, those of §4 in `[planner]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,6 +149,37 @@ pub fn find(section: SectionName, name: &str) -> Option<&'static Key> {
     keys_of(section).find(|key| key.name == name)
 }
 
+/// What a value of an axis is as a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AxisNumber {
+    /// In seconds, bytes or bytes per second if it has a dimension.
+    pub value: f64,
+    /// Of a quantity.
+    pub dimension: Option<Dimension>,
+}
+
+/// The number that a value is, as the key of that dotted name takes it; `None` for words, and for axes with a name of
+/// their own, whose values are names.
+pub fn axis_number(axis: &str, text: &str) -> Option<AxisNumber> {
+    let (path, name) = axis.rsplit_once('.').unwrap_or(("", axis));
+    let key = KEYS.iter().find(|key| key.name == name && key.section.path() == path)?;
+    let plain = |value: f64| value.is_finite().then_some(AxisNumber { value, dimension: None });
+    match key.kind {
+        Kind::Count { .. } | Kind::Number { .. } | Kind::Numbers { .. } => plain(text.parse().ok()?),
+        Kind::Quantity { dimension, .. } => {
+            let value = match dimension {
+                Dimension::Duration => quantity::duration(text).ok()?.as_secs_f64(),
+                Dimension::Bytes => quantity::bytes(text).ok()?.get() as f64,
+                Dimension::Rate => quantity::rate(text).ok()?.get() as f64,
+            };
+            Some(AxisNumber { value, dimension: Some(dimension) })
+        }
+        Kind::Text | Kind::Switch | Kind::Choice(_) | Kind::Prefill | Kind::Section(_) | Kind::Policies => {
+            None
+        }
+    }
+}
+
 /// What to say about a key that does not exist in `section`: where it belongs, or the nearest one there is.
 pub fn hint_for_unknown(section: SectionName, name: &str) -> String {
     let elsewhere = KEYS.iter().find(|key| key.name == name && key.section != section);
@@ -191,4 +222,28 @@ pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Opt
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     let distance = |known: &'a str| (known, strsim::damerau_levenshtein(&name.to_lowercase(), known));
     known.map(distance).min_by_key(|(_, edits)| *edits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_is_a_number_where_its_key_takes_one() {
+        let number = |axis, text| axis_number(axis, text).map(|number| (number.value, number.dimension));
+        assert_eq!(number("trace.load", "2.5"), Some((2.5, None)));
+        assert_eq!(number("trace.draw.load", "3"), Some((3.0, None)));
+        assert_eq!(number("link", "7 GB/s"), Some((7e9, Some(Dimension::Rate))));
+        assert_eq!(number("slo.tbt", "70 ms"), Some((0.07, Some(Dimension::Duration))));
+        assert_eq!(number("gpu_kv", "1 GiB"), Some((1_073_741_824.0, Some(Dimension::Bytes))));
+        let words = [
+            ("planner.max_pause", "off"),
+            ("slo.scale", "[1.5, 1]"),
+            ("semantics", "physical"),
+            ("context", "8"),
+        ];
+        for (axis, text) in words {
+            assert_eq!(number(axis, text), None, "{axis}={text}");
+        }
+    }
 }

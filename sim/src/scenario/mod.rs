@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cost::LinkIntercept;
 pub use error::{BadValue, Place, ScenarioError};
 pub use grid::{Grid, GridPoint};
-pub use keys::did_you_mean;
+pub use keys::{AxisNumber, axis_number, did_you_mean};
 pub use schema::{json_schema, sweep_json_schema};
 pub use template::{TraceFacts, template};
 

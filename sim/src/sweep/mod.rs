@@ -15,6 +15,7 @@
 mod error;
 mod merge;
 mod point;
+mod results;
 mod shard;
 mod store;
 mod table;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use error::SweepError;
 pub use merge::merge;
 pub use point::simulate;
+pub use results::grid_results;
 pub use shard::{BadShard, Shard};
 pub use store::{Manifest, is_sweep, load, point_results};
 

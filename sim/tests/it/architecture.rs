@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("random", &[]),
+    ("statistics", &[]),
     ("units", &[]),
     ("model", &["ids", "units"]),
     ("cost", &["units", "model"]),
@@ -41,7 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
     ("report", &["units", "record", "metrics", "timeline"]),
-    ("plot", &["report"]),
+    ("plot", &["statistics", "report"]),
     ("html", &["report", "plot"]),
     // The switches that each module owns, composed.
     ("scenario", &["units", "model", "cost", "server", "planner", "trace"]),

@@ -72,15 +72,50 @@ fn not_reached_is_an_answer_and_a_figure_is_drawn() {
     let rows = json(dir, &args);
     assert_eq!((&rows[0]["load"], &rows[0]["note"]), (&serde_json::Value::Null, &"not reached".into()));
     let figure = fs::read_to_string(dir.join("o/capacity.svg")).unwrap();
-    assert!(figure.contains("Load factor at which 100 % ttft is met") && figure.contains("not reached"));
+    assert!(
+        figure.contains("Largest load factor with 100 % ttft attainment") && figure.contains("not reached")
+    );
     let lines = fs::read_to_string(dir.join("o/capacity.csv")).unwrap();
     assert_eq!(lines.lines().count(), 1 + 3 * 2, "{lines}");
-    assert!(
-        lines.starts_with(
-            "policy,seed,value,missed_at,attained_pct,met_again\nheuristic,1,,,,0\nheuristic,2,"
-        ),
-        "{lines}"
+    assert_eq!(
+        lines.lines().nth(1),
+        Some("heuristic,Dynamic heuristic,1,,,,not-reached,"),
+        "missing is empty, not 0"
     );
+}
+
+#[test]
+fn a_pool_that_is_derived_from_each_seeds_trace_is_searched_from_its_own() {
+    let place = place();
+    let dir = place.path();
+    let args = ["capacity", "s.toml", "--attain", "60", "--of", "gpu-kv", "--out", "o"];
+    let rows = json(dir, &args);
+    let read = || csv::Reader::from_path(dir.join("o/capacity.csv")).expect("the rows of the figure");
+    let of_seed = |policy: &str, seed: &str| -> f64 {
+        let row = read().into_records().map(|row| row.expect("a row"));
+        let row = row.into_iter().find(|row| row[0] == *policy && row[2] == *seed).expect("policy and seed");
+        row[3].parse().unwrap_or(f64::INFINITY)
+    };
+    let mut answered = 0;
+    for row in rows.as_array().expect("rows") {
+        let policy = row["policy"].as_str().expect("a key");
+        let alone = |seed: &str| {
+            let one = ["capacity", "s.toml", "--attain", "60", "--of", "gpu-kv", "--set"];
+            let answer = json(dir, &[&one[..], &[&format!("seed={seed}")]].concat());
+            let rows = answer.as_array().expect("rows").clone();
+            let own = rows.into_iter().find(|row| row["policy"] == policy).expect("the policy");
+            own["gpu_kv_layer_blocks"].as_f64().unwrap_or(f64::INFINITY)
+        };
+        for seed in ["1", "2"] {
+            // The table has three decimals.
+            assert!((of_seed(policy, seed) - alone(seed)).abs() < 1e-3 || alone(seed).is_infinite());
+        }
+        let Some(needed) = row["gpu_kv_layer_blocks"].as_f64() else { continue };
+        let worst = of_seed(policy, "1").max(of_seed(policy, "2"));
+        assert!((needed - worst).abs() < 1e-3, "{policy}: {needed}, of the seeds {worst}");
+        answered += 1;
+    }
+    assert!(answered > 0, "{rows}");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn the_numbers_of_the_table_are_those_of_results_json() {
             score.tbt_step_deposit,
             score.tbt_gap,
             score.tbt_gap_deposit,
-            at.playback_stall_pct,
+            at.playback_stall_pct.expect("tokens"),
             at.ttft_p50_s.expect("a first token"),
             at.throughput_tokens_per_s,
             score.tpot_step,
@@ -253,7 +253,7 @@ fn tbt_is_never_said_without_its_price() {
     let policy = &mut saved.results.policies[1];
     policy.attainment_pct.tbt_step_deposit = 99.94;
     policy.attainment_pct.e2e = 1.0;
-    policy.playback_stall_pct = 44.4;
+    policy.playback_stall_pct = Some(44.4);
     policy.ttft_s.p50 = Some(321.0);
     policy.throughput_tokens_per_s = 12.5;
     saved.results.policies[0].attainment_pct.e2e = 80.0;

@@ -31,6 +31,7 @@ mod real_traces;
 mod scenario_errors;
 mod scenarios;
 mod servers;
+mod sweep_figures;
 mod sweeps;
 mod tensor_parallel;
 mod traces;

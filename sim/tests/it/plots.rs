@@ -14,7 +14,7 @@ use orbitflow_sim::report::rows::{
 use tempfile::TempDir;
 
 /// Key, label, and how slow the method is: its median step in units of the SLO at scale 1.
-const POLICIES: [(&str, &str, f64); 7] = [
+pub const POLICIES: [(&str, &str, f64); 7] = [
     ("orbitflow", "OrbitFlow", 0.8),
     ("static-1", "FlexGen", 1.5),
     ("static-2", "Static, distance 2", 1.15),
@@ -23,12 +23,12 @@ const POLICIES: [(&str, &str, f64); 7] = [
     ("next-layer", "DeepSpeed", 2.1),
     ("resident", "No offload", 0.6),
 ];
-const SCALES: [f64; 3] = [1.5, 1.0, 2.5];
+pub const SCALES: [f64; 3] = [1.5, 1.0, 2.5];
 const BASE_SLO_S: f64 = 0.0703;
 const POOL: u64 = 17_952;
 
 /// Results as `compare` would write them; the numbers are made up, their ranges are real.
-fn results(policies: &[(&str, &str, f64)], scales: &[f64]) -> Results {
+pub fn results(policies: &[(&str, &str, f64)], scales: &[f64]) -> Results {
     Results {
         schema_version: SCHEMA_VERSION,
         tool_version: "0.1.0".to_owned(),
@@ -55,7 +55,7 @@ fn results(policies: &[(&str, &str, f64)], scales: &[f64]) -> Results {
     }
 }
 
-fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) -> PolicyResult {
+pub fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) -> PolicyResult {
     let by_slo_scale: Vec<ScaleResult> = scales
         .iter()
         .map(|&scale| {
@@ -125,7 +125,7 @@ fn policy_result(&(key, label, slowness): &(&str, &str, f64), scales: &[f64]) ->
 }
 
 /// 1,001 quantiles per policy and metric of a logistic distribution on a logarithmic axis; gaps have a heavier tail.
-fn quantiles(policies: &[(&str, &str, f64)]) -> Vec<QuantileRow> {
+pub fn quantiles(policies: &[(&str, &str, f64)]) -> Vec<QuantileRow> {
     let mut rows = Vec::new();
     for &(key, _, slowness) in policies {
         for (metric, tail) in [("tbt_step", 0.0), ("tbt_gap", 4.0)] {
@@ -142,7 +142,7 @@ fn quantiles(policies: &[(&str, &str, f64)]) -> Vec<QuantileRow> {
 }
 
 /// 4,000 steps per policy: waves of load, a prefill every 23 steps, pauses where the pool is full.
-fn timeline(policies: &[(&str, &str, f64)]) -> Vec<TimelineRow> {
+pub fn timeline(policies: &[(&str, &str, f64)]) -> Vec<TimelineRow> {
     let mut rows = Vec::new();
     for &(key, _, slowness) in policies {
         let mut t_s = 0.0;
@@ -181,14 +181,20 @@ fn read(path: &Path) -> String {
 }
 
 /// The texts of a figure, one a line.
-fn texts(svg: &str) -> Vec<&str> {
+pub fn texts(svg: &str) -> Vec<&str> {
     svg.split("<text").skip(1).filter_map(|rest| rest.split_once(">\n")?.1.split('\n').next()).collect()
 }
 
 fn draw(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> (TempDir, Vec<PathBuf>) {
     let dir = TempDir::new().expect("a scratch folder");
     let files = draw_all(results, quantiles, timeline, dir.path(), false).expect("figures");
-    (dir, files)
+    (dir, svgs(files))
+}
+
+/// The figures among the files; beside each stands its CSV.
+fn svgs(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "svg"));
+    files
 }
 
 #[test]
@@ -197,7 +203,7 @@ fn every_figure_is_drawn_and_repeats_byte_for_byte() {
         (results(&POLICIES, &SCALES), quantiles(&POLICIES), timeline(&POLICIES));
     // Kept under target/tmp, to be looked at.
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots");
-    let first = draw_all(&results, &quantiles, &timeline, &kept, false).expect("figures");
+    let first = svgs(draw_all(&results, &quantiles, &timeline, &kept, false).expect("figures"));
     let (_dir, second) = draw(&results, &quantiles, &timeline);
 
     let names: Vec<_> = first.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -313,7 +319,7 @@ fn degenerate_results_give_figures_that_say_so() {
 }
 
 /// Every text, estimated at 0.53 em per character (what running text takes in DejaVu Sans, a wide face), lies between the sides of the page.
-fn assert_texts_lie_within_the_page(svg: &str, file: &Path) {
+pub fn assert_texts_lie_within_the_page(svg: &str, file: &Path) {
     let number = |tag: &str, name: &str| -> f64 {
         let value = tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
         value.and_then(|(value, _)| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {tag}"))
@@ -351,7 +357,7 @@ fn many_policies_scales_and_long_names_stay_within_the_page() {
     let mut many = results(&policies, &scales);
     many.notes = (0..30).map(|index| format!("Note {index}: {}", "a long sentence ".repeat(20))).collect();
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots-many");
-    let files = draw_all(&many, &quantiles(&policies), &[], &kept, false).expect("figures");
+    let files = svgs(draw_all(&many, &quantiles(&policies), &[], &kept, false).expect("figures"));
 
     for file in &files {
         assert_texts_lie_within_the_page(&read(file), file);
@@ -416,7 +422,7 @@ fn png_copies_are_pictures_or_a_clear_refusal() {
         return;
     }
     let files = drawn.expect("figures");
-    assert_eq!(files.len(), 2 * (2 + POLICIES.len()));
+    assert_eq!(files.len(), 3 * (2 + POLICIES.len()));
     let png = fs::read(&files[1]).expect("attainment.png");
     assert!(png.starts_with(b"\x89PNG"));
     // Width in bytes 16 to 19: twice the 1280 pixels of the SVG.
@@ -456,9 +462,7 @@ fn plot_redraws_from_saved_files_alone_what_was_drawn_from_memory() {
     save(dir.path());
     let said = orbitflow_plot(dir.path()).success();
     let stdout = String::from_utf8(said.get_output().stdout.clone()).expect("UTF-8");
-    assert!(
-        stdout.starts_with("./plots/attainment.svg\n./plots/tbt_cdf.svg\n./plots/timeline-orbitflow.svg\n")
-    );
+    assert!(stdout.starts_with("./plots/attainment.svg\n./plots/attainment.csv\n./plots/tbt_cdf.svg\n"));
 
     let (_dir, files) = draw(&results(&POLICIES, &SCALES), &quantiles(&POLICIES), &timeline(&POLICIES));
     for file in files {

@@ -95,7 +95,8 @@ fn one_thread_two_threads_and_three_shards_leave_the_same_bytes() {
     assert_eq!(String::from_utf8_lossy(&table.get_output().stdout), "points,done,failed\n12,12,0\n");
     place.sweep("two", &["--jobs", "2"]).assert().success();
     let one = place.files("one");
-    assert_eq!(one.len(), 12 + 2, "12 points, the list and the table");
+    // Lines and bars against load and server, lines against the SLO scale, each with its CSV.
+    assert_eq!(one.len(), 12 + 2 + 5 * 2, "12 points, the list and the table, and the figures");
     assert_same(&one, &place.files("two"));
     for shard in ["2/3", "0/3", "1/3"] {
         place.sweep(&format!("part-{}", &shard[..1]), &["--shard", shard]).assert().success();

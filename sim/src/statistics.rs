@@ -3,7 +3,8 @@
 //! `mean ± t(0.975, n − 1) · s / √n`. The distribution function is the finite sum of Abramowitz and Stegun 26.7.3
 //! and 26.7.4 for a whole number of degrees of freedom, turned around by bisection. Worked number (a test): 1, 2, 3, 4
 //! have mean 2.5 and s = 1.291, t(0.975, 3) = 3.182, so 2.5 ± 3.182·1.291/2 = 2.5 ± 2.054. Assumes that seeds are independent and
-//! their values roughly normal; knows nothing of what is averaged.
+//! their values roughly normal; knows nothing of what is averaged, nor of the range that it may have: an interval of shares
+//! may reach beyond 0 and 100 %.
 
 use std::f64::consts::{FRAC_2_PI, PI};
 
