@@ -27,13 +27,13 @@ pub struct Copies {
     /// What the step before did for the first of `within`.
     pub(super) head_start: HeadStart,
     /// Copied before the step (blocking restores).
-    before: LayerSet,
+    pub(super) before: LayerSet,
     /// Copied within the step.
     pub(super) within: LayerSet,
     /// Those of `within` that stay.
-    kept: LayerSet,
-    bytes: Bytes,
-    time: SimDuration,
+    pub(super) kept: LayerSet,
+    pub(super) bytes: Bytes,
+    pub(super) time: SimDuration,
 }
 
 impl Copies {
@@ -59,9 +59,12 @@ impl<S: Sink> Engine<'_, S> {
         let written = footprint.block_bytes * (prompts.iter().sum::<u64>() * u64::from(footprint.layers));
         let written = Bytes::new(written.get() / TOKENS_PER_BLOCK);
         let mut duration = truth.prefill(prompts);
-        if server.switches.write_back == WriteBack::Link {
-            duration = duration.max(truth.d2h.rate.transfer_time(written));
-        }
+        let write = match server.switches.write_back {
+            WriteBack::Free => None,
+            WriteBack::Link => Some(truth.d2h.rate.transfer_time(written)),
+        };
+        duration = duration.max(write.unwrap_or_default());
+        self.shown.prompts(write);
         self.gpu.set_used(self.held_blocks());
         self.inspect_memory(|r| if r.generated == 0 { r.prompt_tokens } else { r.context() - 1 });
         let record = StepRecord {
@@ -203,6 +206,7 @@ impl<S: Sink> Engine<'_, S> {
         if switches.cross_step_prefetch {
             self.note_head_starts(&mut work.copies, decode_start);
         }
+        self.show_copies(&work.copies, noise, decode_start);
         let layer_compute =
             truth.layer_compute(batch.context_tokens, batch.requests).scale(self.compute_noise(noise));
         let tail = truth.tail(batch.requests);

@@ -21,6 +21,7 @@ use crate::engine::{self, EngineRequest, Setup};
 use crate::laws::{self, Laws, Verdict};
 use crate::metrics::{self, Metrics, Outcome, RequestFacts, ScaleSlo, Scoring};
 use crate::model::ModelSpec;
+use crate::perfetto::{self, Perfetto};
 use crate::policy::Policy;
 use crate::record::{Record, Sink, StepRecord};
 use crate::report::rows::{Results, SCHEMA_VERSION, TraceSummary};
@@ -100,6 +101,10 @@ pub struct Options<'a> {
     pub laws: bool,
     /// Where each policy's steps go, in the order of the policies; empty: nowhere.
     pub steps: Vec<StepsPart>,
+    /// Where each policy's trace events go, in the order of the policies; empty: nowhere. Slow, as laws are.
+    pub perfetto: Vec<perfetto::Part>,
+    /// The steps that trace events show; absent: all.
+    pub perfetto_window: Option<perfetto::Window>,
     /// Called with the number of requests that ended since the last call.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
 }
@@ -110,6 +115,8 @@ pub struct Comparison {
     pub saved: SavedResults,
     /// Steps on their way to a file, in the order of the policies.
     pub steps: Vec<StepsPart>,
+    /// Trace events on their way to a file, in the order of the policies.
+    pub perfetto: Vec<perfetto::Part>,
     /// Broken laws, per policy that broke any.
     pub broken: Vec<(String, Verdict)>,
 }
@@ -118,7 +125,15 @@ pub struct Comparison {
 struct Job<'a> {
     contender: &'a Contender,
     scales: Vec<ScaleSlo>,
+    writes: Writes,
+}
+
+/// What a run writes as it goes.
+#[derive(Default)]
+struct Writes {
     steps: Option<StepsPart>,
+    /// Its place among the policies, and its events.
+    perfetto: Option<(u64, perfetto::Part)>,
 }
 
 /// What one run leaves.
@@ -127,7 +142,7 @@ struct Run<'a> {
     digest: String,
     timeline: Vec<StepRecord>,
     verdict: Option<Verdict>,
-    steps: Option<StepsPart>,
+    writes: Writes,
 }
 
 /// Runs `contenders` over a prepared scenario. Policies that look at the SLO run once per scale, the others once.
@@ -137,22 +152,23 @@ pub fn compare(prepared: &Prepared, contenders: &[Contender], options: Options<'
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), contenders.len(), "Invariant: every contender has a key of its own");
-    let Options { laws, steps, progress } = options;
-    let mut steps: Vec<Option<StepsPart>> = steps.into_iter().map(Some).collect();
-    steps.resize_with(contenders.len(), || None);
+    let Options { laws, steps, perfetto, perfetto_window, progress } = options;
+    let (mut steps, mut perfetto) = (steps.into_iter(), (0..).zip(perfetto));
     let mut jobs = Vec::new();
-    for (contender, steps) in contenders.iter().zip(steps) {
-        let mut steps = steps;
+    for contender in contenders {
+        let mut writes = Writes { steps: steps.next(), perfetto: perfetto.next() };
         if contender.make().looks_at_slo() {
             for scale in &prepared.scoring.scales {
-                jobs.push(Job { contender, scales: vec![*scale], steps: steps.take() });
+                jobs.push(Job { contender, scales: vec![*scale], writes: std::mem::take(&mut writes) });
             }
         } else {
-            jobs.push(Job { contender, scales: prepared.scoring.scales.clone(), steps });
+            jobs.push(Job { contender, scales: prepared.scoring.scales.clone(), writes });
         }
     }
     let keys: Vec<&Contender> = jobs.iter().map(|job| job.contender).collect();
-    let runs: Vec<Run<'_>> = jobs.into_par_iter().map(|job| run(prepared, job, laws, progress)).collect();
+    let window = perfetto_window.unwrap_or(perfetto::Window::ALL);
+    let runs = jobs.into_par_iter().map(|job| run(prepared, job, laws, window, progress));
+    let runs: Vec<Run<'_>> = runs.collect();
     collect(prepared, contenders, &keys, runs)
 }
 
@@ -171,6 +187,7 @@ fn collect<'a>(
             timeline: Vec::new(),
         },
         steps: Vec::new(),
+        perfetto: Vec::new(),
         broken: Vec::new(),
     };
     let mut runs = of.iter().zip(runs).peekable();
@@ -182,7 +199,8 @@ fn collect<'a>(
             if digest.is_none() {
                 (digest, timeline) = (Some(run.digest), run.timeline);
             }
-            comparison.steps.extend(run.steps);
+            comparison.steps.extend(run.writes.steps);
+            comparison.perfetto.extend(run.writes.perfetto.map(|(_, part)| part));
             if let Some(verdict) = run.verdict.filter(|verdict| !verdict.holds()) {
                 comparison.broken.push((contender.key.clone(), verdict));
             }
@@ -209,6 +227,7 @@ fn run<'a>(
     prepared: &'a Prepared,
     job: Job<'_>,
     laws: bool,
+    window: perfetto::Window,
     progress: Option<&(dyn Fn(u64) + Sync)>,
 ) -> Run<'a> {
     let requests = prepared.engine_requests(job.scales[0]);
@@ -217,18 +236,24 @@ fn run<'a>(
     let mut digest = EventDigest::default();
     let mut timeline = Timeline::default();
     let mut laws = laws.then(|| Laws::new(prepared.law_facts()));
-    let mut steps = job.steps;
-    let mut write_step = steps.as_mut().map(|part| StepLog::new(|step: &StepRecord| part.write(step)));
+    let mut writes = job.writes;
+    let mut write_step = writes.steps.as_mut().map(|part| StepLog::new(|step: &StepRecord| part.write(step)));
+    let mut events = writes.perfetto.as_mut().map(|(place, part)| {
+        let requests = prepared.trace.requests.iter().map(|request| request.id.as_str()).collect();
+        let subject = perfetto::Subject { place: *place, key: &job.contender.key, requests };
+        Perfetto::new(&mut part.events, subject, window)
+    });
     let mut policy = job.contender.make();
     {
         let progress = progress.map(|report| Ended { report, unreported: 0 });
-        let mut sink =
-            ((&mut metrics, &mut digest), ((&mut timeline, laws.as_mut()), (write_step.as_mut(), progress)));
+        let written = ((&mut timeline, write_step.as_mut()), events.as_mut());
+        let mut sink = ((&mut metrics, &mut digest), ((laws.as_mut(), progress), written));
         engine::run(prepared.setup(&requests), &mut *policy, &mut sink);
     }
+    events.into_iter().for_each(Perfetto::finish);
     let outcome = metrics.finish();
     let verdict = laws.map(|laws| laws.finish(law_totals(&outcome)));
-    Run { outcome, digest: digest.finish(), timeline: timeline.finish(), verdict, steps }
+    Run { outcome, digest: digest.finish(), timeline: timeline.finish(), verdict, writes }
 }
 
 impl Prepared {

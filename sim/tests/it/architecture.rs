@@ -38,6 +38,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("digest", &["ids", "units", "record"]),
     ("laws", &["ids", "units", "record"]),
     ("metrics", &["ids", "units", "deposit", "record"]),
+    ("states", &["ids", "units", "record"]),
+    ("perfetto", &["ids", "units", "record", "states"]),
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
     ("report", &["units", "record", "metrics"]),
@@ -48,7 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "runner",
         &[
             "units", "model", "cost", "record", "trace", "server", "policy", "engine", "digest", "laws",
-            "metrics", "steps", "timeline", "report", "scenario",
+            "metrics", "states", "perfetto", "steps", "timeline", "report", "scenario",
         ],
     ),
     ("sweep", &["report", "scenario", "runner"]),
@@ -57,7 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "scenario", "runner", "sweep", "capacity",
+            "perfetto", "plot", "scenario", "runner", "sweep", "capacity",
         ],
     ),
 ];

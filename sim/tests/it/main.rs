@@ -17,6 +17,7 @@ mod models;
 mod next_layer;
 mod oracle;
 mod own_policy;
+mod perfetto;
 mod pipeline_laws;
 mod planner_models;
 mod plots;
