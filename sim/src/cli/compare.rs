@@ -151,8 +151,14 @@ fn fill(mut prepared: Prepared, output: Output, quiet: bool) -> anyhow::Result<E
             target.put_steps(steps)?;
         }
         let figures = tempfile::tempdir_in(target.staging())?;
-        let drawn =
-            plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, figures.path(), output.png)?;
+        let drawn = plot::draw_all(
+            &saved.results,
+            &saved.quantiles,
+            &saved.timeline,
+            &saved.states,
+            figures.path(),
+            output.png,
+        )?;
         for figure in drawn {
             let name = figure.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             target.put(&format!("plots/{name}"), &std::fs::read(&figure)?)?;

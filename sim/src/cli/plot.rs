@@ -13,7 +13,7 @@ use crate::report;
 /// Redraws the figures of saved results, without simulating; prints the files it wrote.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A folder that `orbitflow compare --out DIR` wrote: results.json, quantiles.csv and timeline.csv.
+    /// A folder that `orbitflow compare --out DIR` wrote: results.json, quantiles.csv, timeline.csv and states.csv.
     dir: PathBuf,
     /// Where the figures go; absent: `plots` in DIR.
     #[arg(long, value_name = "FOLDER")]
@@ -27,7 +27,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let saved = report::load(&args.dir).or_input()?;
     let out = args.out.unwrap_or_else(|| args.dir.join("plots"));
-    let drawn = plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, &out, args.png);
+    let drawn =
+        plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, &saved.states, &out, args.png);
     let files = match drawn {
         // Disks fail; everything else is in what was given.
         Err(error @ (plot::PlotError::Write { .. } | plot::PlotError::Draw { .. })) => {

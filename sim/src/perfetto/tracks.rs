@@ -335,3 +335,89 @@ impl<W: Write> Sink for Perfetto<'_, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{StepKind, Trigger};
+    use crate::script::{Script, blank, ms};
+    use crate::units::Bytes;
+
+    /// A request with a prefill of 10 ms, and one decode step: two layers of 4 ms, and a copy of 9 ms for the second.
+    fn script() -> Script {
+        let mut script = Script::default();
+        script.arrive(0);
+        script.admit(0);
+        script.prefill(ms(10), &[0]);
+        script.plan(Trigger::LiveSet);
+        let parts = StepRecord {
+            compute: ms(8),
+            stall: ms(5),
+            planning: ms(1),
+            h2d_prefetch: Bytes::new(7),
+            ..blank(StepKind::Decode)
+        };
+        script.step(parts, &[0]);
+        script.finish(0);
+        script
+    }
+
+    fn lines(window: Window) -> Vec<String> {
+        let mut events = Events::new(Vec::new());
+        let subject = Subject { place: 0, key: "static-1", requests: vec!["17"] };
+        let mut perfetto = Perfetto::new(&mut events, subject, window);
+        script().replay(&mut perfetto);
+        perfetto.finish();
+        let (text, _) = events.finish().unwrap();
+        String::from_utf8(text).unwrap().split(",\n").map(str::to_owned).collect()
+    }
+
+    fn slices(lines: &[String]) -> Vec<&str> {
+        lines.iter().filter(|line| line.starts_with(r#"{"ph":"X""#)).map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_stall_names_the_copy_that_it_waits_for() {
+        // Prefill 0–10 ms, planning 10–11. The decode part starts at 11: layer 1 11–15, the copy 11–20, layer 2 20–24.
+        let lines = lines(Window::ALL);
+        let compute: Vec<&str> =
+            slices(&lines).into_iter().filter(|line| line.contains(r#""tid":2,"#)).collect();
+        assert_eq!(
+            compute,
+            [
+                r#"{"ph":"X","pid":1,"tid":2,"ts":0.000000,"dur":10000.000000,"cat":"prefill","name":"prefill"}"#,
+                r#"{"ph":"X","pid":1,"tid":2,"ts":10000.000000,"dur":1000.000000,"cat":"planning","name":"planning"}"#,
+                r#"{"ph":"X","pid":1,"tid":2,"ts":11000.000000,"dur":4000.000000,"cat":"layer","name":"layer 1"}"#,
+                r#"{"ph":"X","pid":1,"tid":2,"ts":15000.000000,"dur":5000.000000,"cat":"stall","name":"stall: request 17 layer 2","args":{"waits_for_request":"17","layer":2}}"#,
+                r#"{"ph":"X","pid":1,"tid":2,"ts":20000.000000,"dur":4000.000000,"cat":"layer","name":"layer 2"}"#,
+            ]
+        );
+        let copy = r#"{"ph":"X","pid":1,"tid":3,"ts":11000.000000,"dur":9000.000000,"cat":"prefetch","name":"request 17 layer 2","args":{"request":"17","layer":2,"bytes":7}}"#;
+        assert!(lines.iter().any(|line| line == copy), "{lines:#?}");
+    }
+
+    #[test]
+    fn states_plans_counters_and_ends_stand_on_their_tracks() {
+        let lines = lines(Window::ALL);
+        for expected in [
+            r#"{"ph":"M","pid":2,"tid":1,"name":"thread_name","args":{"name":"request 17"}}"#,
+            r#"{"ph":"X","pid":2,"tid":1,"ts":0.000000,"dur":10000.000000,"cat":"state","name":"prefill"}"#,
+            r#"{"ph":"X","pid":2,"tid":1,"ts":10000.000000,"dur":14000.000000,"cat":"state","name":"decode"}"#,
+            r#"{"ph":"i","pid":2,"tid":1,"ts":24000.000000,"cat":"end","s":"t","name":"finished"}"#,
+            // The script's plan has an instance that no placement serves within the SLO.
+            r#"{"ph":"i","pid":1,"tid":6,"ts":10000.000000,"cat":"plan","s":"t","name":"plan: live_set, infeasible","args":{"trigger":"live_set","solves":1,"feasible":false,"infeasible_memory":0,"infeasible_slo":1,"node_cap_hit":false}}"#,
+            r#"{"ph":"C","pid":1,"tid":0,"ts":0.000000,"cat":"counter","name":"GPU layer-blocks","args":{"in use":10}}"#,
+            r#"{"ph":"C","pid":1,"tid":0,"ts":24000.000000,"cat":"counter","name":"GPU layer-blocks","args":{"in use":0}}"#,
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "no {expected} in {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_window_has_no_step_before_or_after_it() {
+        let lines = lines(Window { first: 1, last: 1 });
+        let slices = slices(&lines);
+        assert!(slices.iter().all(|line| !line.contains(r#""ts":0."#)), "{slices:#?}");
+        assert!(slices.iter().any(|line| line.contains(r#""name":"decode 1""#)));
+    }
+}

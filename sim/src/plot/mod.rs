@@ -8,12 +8,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
+use crate::report::rows::{PolicyResult, QuantileRow, Results, StateRow, TimelineRow};
 
 mod attainment;
 pub mod canvas;
 mod capacity;
 mod distribution;
+mod gantt;
 mod page;
 pub mod panel;
 pub mod raster;
@@ -71,6 +72,16 @@ pub enum PlotError {
         /// What it may hold.
         expected: &'static str,
     },
+    /// A state that no request can be in.
+    #[error("states.csv: row {row}: `state` is {state:?}: expected one of {known}")]
+    UnknownState {
+        /// Counted from 1, without the header.
+        row: usize,
+        /// What it holds.
+        state: String,
+        /// What there is.
+        known: String,
+    },
     /// PNG copies were asked of a build without them.
     #[error(
         "this build of orbitflow writes no PNG files\nhint: rebuild with `cargo build --release --features png`, or use the SVG files"
@@ -95,7 +106,8 @@ pub enum PlotError {
 }
 
 /// Draws every figure into the folder `dir`, which is made if it is not there, and returns the files in a fixed order:
-/// `attainment`, `tbt_cdf`, and `timeline-KEY` for each policy; with `png`, each with its PNG copy.
+/// `attainment`, `tbt_cdf`, and for each policy `timeline-KEY` and, if all its requests are in `states`, `gantt-KEY`; with
+/// `png`, each with its PNG copy.
 ///
 /// Nothing is written unless every figure could be drawn; each file appears by rename.
 ///
@@ -105,6 +117,7 @@ pub fn draw_all(
     results: &Results,
     quantiles: &[QuantileRow],
     timeline: &[TimelineRow],
+    states: &[StateRow],
     dir: &Path,
     png: bool,
 ) -> Result<Vec<PathBuf>, PlotError> {
@@ -112,6 +125,7 @@ pub fn draw_all(
         return Err(PlotError::NoPng);
     }
     check(results, quantiles, timeline)?;
+    gantt::check(results, states)?;
     let styles = style::styles(results.policies.iter().map(|policy| policy.key.as_str()));
     let looks: Vec<_> = results.policies.iter().zip(styles).collect();
 
@@ -121,7 +135,12 @@ pub fn draw_all(
     ];
     for (index, (policy, name)) in results.policies.iter().zip(timeline_names(results)).enumerate() {
         let rows: Vec<&TimelineRow> = timeline.iter().filter(|row| row.policy == policy.key).collect();
+        let gantt = name.replacen("timeline", "gantt", 1);
         figures.push((name, timeline::draw(results, &rows, &looks, index)));
+        let lives = gantt::lives(states, &policy.key);
+        if !lives.is_empty() && lives.len() as u64 == policy.requests.arrived {
+            figures.push((gantt, gantt::draw(results, &lives, &looks, index)));
+        }
     }
     let mut files = Vec::new();
     for (name, drawn) in figures {

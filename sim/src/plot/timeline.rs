@@ -18,9 +18,9 @@ const PANEL_GAP: f64 = 58.0;
 const AXIS_HEIGHT: f64 = 54.0;
 
 // States, not policies; dark to light, so that they stay apart in grey print.
-const RUNNING: RGBColor = RGBColor(0x00, 0x5A, 0x8C);
-const PAUSED: RGBColor = RGBColor(0xE6, 0x7E, 0x00);
-const WAITING: RGBColor = RGBColor(0xC9, 0xD3, 0xDA);
+pub(super) const RUNNING: RGBColor = RGBColor(0x00, 0x5A, 0x8C);
+pub(super) const PAUSED: RGBColor = RGBColor(0xE6, 0x7E, 0x00);
+pub(super) const WAITING: RGBColor = RGBColor(0xC9, 0xD3, 0xDA);
 const BLOCKS: RGBColor = RGBColor(0x6F, 0x8F, 0xA6);
 const STEP: RGBColor = RGBColor(0x9A, 0xA5, 0xAD);
 const BEYOND: RGBColor = RGBColor(0xDD, 0xE1, 0xE4);
@@ -53,7 +53,7 @@ pub fn draw(
 }
 
 /// The scores of the run in one line (design §6: no TBT score without its price).
-fn outcome(policy: &PolicyResult) -> String {
+pub(super) fn outcome(policy: &PolicyResult) -> String {
     let score = &policy.attainment_pct;
     format!(
         "{} of {} requests finished · on time: TBT (step, deposit) {}, TBT (gap) {}, e2e {} · playback stall {} · median TTFT {} · {} tokens/s · {} pauses · {} preemptions",
@@ -131,7 +131,7 @@ fn time_lettering<'a>(panel: &Panel, title: &'a str, y_label: &'a str, x_label: 
     }
 }
 
-fn time_ticks(time: Axis) -> Vec<super::panel::Tick> {
+pub(super) fn time_ticks(time: Axis) -> Vec<super::panel::Tick> {
     match time {
         Axis::Linear { to, .. } => {
             let mut ticks = Axis::from_zero(to).ticks(words::number);

@@ -13,13 +13,14 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::from_outcome::step_row;
-use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, TimelineRow};
+use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, StateRow, TimelineRow};
 use crate::record::StepRecord;
 
 const RESULTS: &str = "results.json";
 const REQUESTS: &str = "requests.csv";
 const QUANTILES: &str = "quantiles.csv";
 const TIMELINE: &str = "timeline.csv";
+const STATES: &str = "states.csv";
 const STEPS: &str = "steps.csv";
 
 /// Why result files could not be written or read.
@@ -97,6 +98,8 @@ pub struct SavedResults {
     pub quantiles: Vec<QuantileRow>,
     /// `timeline.csv`.
     pub timeline: Vec<TimelineRow>,
+    /// `states.csv`.
+    pub states: Vec<StateRow>,
 }
 
 /// A directory that is being filled. Dropped without [`OutputDir::commit`], it leaves the directory as it was.
@@ -150,6 +153,7 @@ impl OutputDir {
         self.put_rows(REQUESTS, &saved.requests)?;
         self.put_rows(QUANTILES, &saved.quantiles)?;
         self.put_rows(TIMELINE, &saved.timeline)?;
+        self.put_rows(STATES, &saved.states)?;
         self.write(RESULTS, |out| {
             serde_json::to_writer_pretty(&mut *out, &saved.results)?;
             out.write_all(b"\n")
@@ -282,7 +286,8 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
     }
     let quantiles = read_rows(&dir.join(QUANTILES))?;
     let timeline = read_rows(&dir.join(TIMELINE))?;
-    Ok(SavedResults { results, requests, quantiles, timeline })
+    let states = read_rows(&dir.join(STATES))?;
+    Ok(SavedResults { results, requests, quantiles, timeline, states })
 }
 
 fn read_results(dir: &Path) -> Result<Results, ReportError> {

@@ -12,5 +12,8 @@ pub mod table;
 mod tests;
 
 pub use files::{OutputDir, ReportError, SavedResults, StepsPart, load};
-pub use from_outcome::{policy_result, quantile_rows, request_rows, scoring_notes, step_row, timeline_rows};
+pub use from_outcome::{
+    policy_result, quantile_rows, request_rows, scoring_notes, state_rows, states_note, step_row,
+    timeline_rows,
+};
 pub use table::{csv, json, text};

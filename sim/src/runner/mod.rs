@@ -18,6 +18,7 @@ pub use prepare::prepare;
 use crate::cost::{CostError, CostModel};
 use crate::digest::EventDigest;
 use crate::engine::{self, EngineRequest, Setup};
+use crate::ids::RequestId;
 use crate::laws::{self, Laws, Verdict};
 use crate::metrics::{self, Metrics, Outcome, RequestFacts, ScaleSlo, Scoring};
 use crate::model::ModelSpec;
@@ -28,6 +29,7 @@ use crate::report::rows::{Results, SCHEMA_VERSION, TraceSummary};
 use crate::report::{self, SavedResults, StepsPart};
 use crate::scenario::ScenarioError;
 use crate::server::ServerConfig;
+use crate::states::{Passage, StateLog};
 use crate::steps::StepLog;
 use crate::timeline::Timeline;
 use crate::trace::{Arrival, Trace, TraceError, TraceRequest};
@@ -141,6 +143,7 @@ struct Run<'a> {
     outcome: Outcome<'a>,
     digest: String,
     timeline: Vec<StepRecord>,
+    states: Vec<(RequestId, Vec<Passage>)>,
     verdict: Option<Verdict>,
     writes: Writes,
 }
@@ -185,6 +188,7 @@ fn collect<'a>(
             requests: Vec::new(),
             quantiles: Vec::new(),
             timeline: Vec::new(),
+            states: Vec::new(),
         },
         steps: Vec::new(),
         perfetto: Vec::new(),
@@ -192,12 +196,13 @@ fn collect<'a>(
     };
     let mut runs = of.iter().zip(runs).peekable();
     let mut outcomes: Vec<(&str, Outcome<'a>)> = Vec::new();
+    let mut kept = Vec::new();
     for contender in contenders {
         let mut own = Vec::new();
-        let (mut digest, mut timeline) = (None, Vec::new());
+        let (mut digest, mut timeline, mut states) = (None, Vec::new(), Vec::new());
         while let Some((_, run)) = runs.next_if(|(of, _)| of.key == contender.key) {
             if digest.is_none() {
-                (digest, timeline) = (Some(run.digest), run.timeline);
+                (digest, timeline, states) = (Some(run.digest), run.timeline, run.states);
             }
             comparison.steps.extend(run.writes.steps);
             comparison.perfetto.extend(run.writes.perfetto.map(|(_, part)| part));
@@ -215,11 +220,15 @@ fn collect<'a>(
         saved.requests.extend(report::request_rows(key, &outcome));
         saved.quantiles.extend(report::quantile_rows(key, &outcome));
         saved.timeline.extend(report::timeline_rows(key, &timeline));
+        let id_of = |request: RequestId| prepared.trace.requests[request.index()].id.as_str();
+        saved.states.extend(report::state_rows(key, &states, id_of));
+        kept.push((states.len(), outcome.requests.len() as u64));
         outcomes.push((key, outcome));
     }
     let by_key: Vec<(&str, &Outcome<'_>)> = outcomes.iter().map(|(key, outcome)| (*key, outcome)).collect();
     let scoring = report::scoring_notes(&by_key, prepared.scoring.warmup);
     comparison.saved.results.notes.extend(scoring);
+    comparison.saved.results.notes.extend(report::states_note(&kept));
     comparison
 }
 
@@ -234,7 +243,7 @@ fn run<'a>(
     let facts = prepared.trace.requests.iter().map(request_facts).collect();
     let mut metrics = Metrics::new(facts, Scoring { scales: job.scales, ..prepared.scoring.clone() });
     let mut digest = EventDigest::default();
-    let mut timeline = Timeline::default();
+    let (mut timeline, mut states) = (Timeline::default(), StateLog::default());
     let mut laws = laws.then(|| Laws::new(prepared.law_facts()));
     let mut writes = job.writes;
     let mut write_step = writes.steps.as_mut().map(|part| StepLog::new(|step: &StepRecord| part.write(step)));
@@ -246,14 +255,21 @@ fn run<'a>(
     let mut policy = job.contender.make();
     {
         let progress = progress.map(|report| Ended { report, unreported: 0 });
-        let written = ((&mut timeline, write_step.as_mut()), events.as_mut());
+        let written = ((&mut timeline, &mut states), (write_step.as_mut(), events.as_mut()));
         let mut sink = ((&mut metrics, &mut digest), ((laws.as_mut(), progress), written));
         engine::run(prepared.setup(&requests), &mut *policy, &mut sink);
     }
     events.into_iter().for_each(Perfetto::finish);
     let outcome = metrics.finish();
     let verdict = laws.map(|laws| laws.finish(law_totals(&outcome)));
-    Run { outcome, digest: digest.finish(), timeline: timeline.finish(), verdict, writes }
+    Run {
+        outcome,
+        digest: digest.finish(),
+        timeline: timeline.finish(),
+        states: states.finish(),
+        verdict,
+        writes,
+    }
 }
 
 impl Prepared {

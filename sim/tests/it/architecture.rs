@@ -42,15 +42,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("perfetto", &["ids", "units", "record", "states"]),
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
-    ("report", &["units", "record", "metrics"]),
+    ("report", &["ids", "units", "record", "metrics", "states"]),
     ("plot", &["report"]),
     // The switches that each module owns, composed.
     ("scenario", &["units", "model", "cost", "server", "planner", "trace"]),
     (
         "runner",
         &[
-            "units", "model", "cost", "record", "trace", "server", "policy", "engine", "digest", "laws",
-            "metrics", "states", "perfetto", "steps", "timeline", "report", "scenario",
+            "ids", "units", "model", "cost", "record", "trace", "server", "policy", "engine", "digest",
+            "laws", "metrics", "states", "perfetto", "steps", "timeline", "report", "scenario",
         ],
     ),
     ("sweep", &["report", "scenario", "runner"]),

@@ -9,6 +9,7 @@ mod determinism;
 mod engine;
 mod feedback;
 mod formats;
+mod gantt;
 mod golden_plan;
 mod golden_step;
 mod laws;
