@@ -2,7 +2,7 @@
 //! request may live partly in host memory and is streamed to the GPU layer by layer.
 //!
 //! ```text
-//! traces/ ──► trace ─► engine ─► record ─► sinks: metrics, steps, timeline, digest, laws ─► report ─► plot ─► html
+//! traces/ ──► trace ─► engine ─► record ─► sinks: metrics, steps, states, perfetto, … ─► report ─► plot ─► html
 //!                       │  ▲
 //!     scenarios/ ──────►│  ├─ memory    GPU pool, host pool, staging
 //!                       │  ├─ pipeline  one decode step, layer by layer, one copy engine per direction
@@ -43,8 +43,10 @@ pub mod engine;
 pub mod digest;
 pub mod laws;
 pub mod metrics;
+pub mod perfetto;
 #[cfg(test)]
 mod script;
+pub mod states;
 pub mod steps;
 pub mod timeline;
 

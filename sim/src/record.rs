@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Layer, RequestId};
-use crate::model::Placement;
+use crate::model::{LayerSet, Placement};
 use crate::units::{Bytes, SimDuration, SimTime};
 
 /// Why a request was turned away on arrival.
@@ -230,6 +230,8 @@ pub enum Record<'a> {
         at: SimTime,
         /// Why.
         trigger: Trigger,
+        /// Instances that were solved.
+        solves: u32,
         /// Instances that no placement could fit into memory.
         infeasible_memory: u32,
         /// Instances that no placement could serve within the SLO budget.
@@ -335,9 +337,23 @@ pub struct StepTimeline {
     /// ran alone from there on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<CopySpan>,
+    /// Write-through of the step's new KV, layers 1 … L, where it is traffic of its own. They may end after the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes: Vec<WriteSpan>,
     /// When the write of layer L that an earlier step began had ended, if the step waited for it after its last layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaited_write: Option<SimDuration>,
+}
+
+/// One device→host write of a layer's new KV, from the start of the decode part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteSpan {
+    /// Which layer.
+    pub layer: Layer,
+    /// When the copy engine began.
+    pub start: SimDuration,
+    /// When the layer had landed.
+    pub end: SimDuration,
 }
 
 /// What a decode step saw of a copy that began in the step before (`cross_step_prefetch`).
@@ -347,6 +363,34 @@ pub struct CarriedSpan {
     pub layer: Option<Layer>,
     /// When it had landed, from the start of the decode part; after the step's end, as if alone from there on.
     pub end: SimDuration,
+}
+
+/// Whose the copies of a timeline are, and what they weigh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copier {
+    /// Who.
+    pub request: RequestId,
+    /// Bytes of each of its copies.
+    pub bytes: Bytes,
+    /// Layers that stay once they are copied: lazy restores. The others are dropped after their compute.
+    pub kept: LayerSet,
+    /// Bytes of its copy for the next step.
+    pub next_bytes: Bytes,
+}
+
+/// One blocking restore copy, before the decode part of its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoreSpan {
+    /// Who.
+    pub request: RequestId,
+    /// Which of its layers.
+    pub layer: Layer,
+    /// What it weighs.
+    pub bytes: Bytes,
+    /// When the copy engine began.
+    pub start: SimTime,
+    /// When the layer had landed.
+    pub end: SimTime,
 }
 
 /// One request's memory, as the engine sees it.
@@ -385,6 +429,13 @@ pub struct Snapshot<'a> {
     pub preempted: u32,
     /// The step layer by layer, from the event-driven pipeline; `None` in a prefill step that copies nothing.
     pub timeline: Option<&'a StepTimeline>,
+    /// Whose the copies of the timeline are: at the places that [`CopySpan::request`] counts.
+    pub copiers: &'a [Copier],
+    /// Blocking restores, one after the other, up to the start of the decode part.
+    pub restores: &'a [RestoreSpan],
+    /// How long the device→host engine takes for the prompts of a prefill step, from where its prefill begins, where that is traffic
+    /// of its own.
+    pub prompt_write: Option<SimDuration>,
     /// When the decode part begins: after planning and blocking restores.
     pub decode_start: SimTime,
     /// The step time that the engine will use for the decode part, without tail, intercept, restores, planning.

@@ -4,10 +4,10 @@
 //! test changes it. Knows nothing about any sink.
 
 use crate::ids::{Layer, RequestId};
-use crate::model::Placement;
+use crate::model::{LayerSet, Placement};
 use crate::record::{
-    CopySpan, LayerSpan, MemoryUse, Record, RejectReason, Sink, Snapshot, StepKind, StepRecord, StepTimeline,
-    Trigger,
+    Copier, CopySpan, LayerSpan, MemoryUse, Record, RejectReason, Sink, Snapshot, StepKind, StepRecord,
+    StepTimeline, Trigger,
 };
 use crate::units::{Bytes, SimDuration, SimTime};
 
@@ -49,6 +49,8 @@ pub struct State {
     pub preempted: u32,
     /// Of a decode step.
     pub timeline: Option<StepTimeline>,
+    /// Of its copies.
+    pub copiers: Vec<Copier>,
     /// Of the decode part.
     pub decode_start: SimTime,
     /// Of the decode part.
@@ -144,6 +146,7 @@ impl Script {
         self.plain(Record::Planned {
             at: self.now,
             trigger,
+            solves: 1,
             infeasible_memory: 0,
             infeasible_slo: 1,
             node_cap_hit: false,
@@ -223,6 +226,14 @@ impl Script {
             waiting: self.waiting.len() as u32,
             preempted: self.preempted.len() as u32,
             timeline: (parts.kind == StepKind::Decode).then_some(timeline),
+            copiers: (self.live.iter())
+                .map(|request| Copier {
+                    request: RequestId(*request),
+                    bytes: parts.h2d_prefetch,
+                    kept: LayerSet::EMPTY,
+                    next_bytes: Bytes::ZERO,
+                })
+                .collect(),
             decode_start: self.now + parts.planning + parts.restore,
             decode,
             contended_bounds: None,
@@ -267,6 +278,9 @@ impl State {
             waiting: self.waiting,
             preempted: self.preempted,
             timeline: self.timeline.as_ref(),
+            copiers: &self.copiers,
+            restores: &[],
+            prompt_write: None,
             decode_start: self.decode_start,
             decode: self.decode,
             contended_bounds: self.contended_bounds,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::interrupt::{self, RemoveOnInterrupt};
+use super::perfetto;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Format, OrInput};
@@ -46,6 +47,8 @@ struct Output {
     /// Write every step to DIR/steps.csv
     #[arg(long, requires = "out")]
     steps: bool,
+    #[command(flatten)]
+    trace: perfetto::Args,
     /// Also write a PNG copy of each figure (in builds with the cargo feature `png`)
     #[arg(long, requires = "out")]
     png: bool,
@@ -132,14 +135,19 @@ fn fill(
             Some((target, cleanup))
         }
     };
+    let trace = output.trace.open()?;
     let contenders = std::mem::take(&mut prepared.contenders);
     let mut options = Options { laws: output.laws, ..Options::default() };
     if let (true, Some((target, _))) = (output.steps, &target) {
         let parts = contenders.iter().map(|contender| target.steps_part(&contender.key));
         options.steps = parts.collect::<Result<_, _>>()?;
     }
+    if let Some(trace) = &trace {
+        options.perfetto = trace.parts(contenders.len())?;
+        options.perfetto_window = trace.window();
+    }
     let comparison = with_progress(&prepared, &contenders, options, output.jobs, quiet)?;
-    let Comparison { mut saved, steps, broken } = comparison;
+    let Comparison { mut saved, steps, perfetto, broken } = comparison;
     saved.results.overrides = overrides;
     let warmup = prepared.scoring.warmup;
     if saved.requests.iter().all(|request| request.arrival_s < warmup.as_secs_f64()) {
@@ -154,8 +162,14 @@ fn fill(
             target.put_steps(steps)?;
         }
         let figures = tempfile::tempdir_in(target.staging())?;
-        let drawn =
-            plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, figures.path(), output.png)?;
+        let drawn = plot::draw_all(
+            &saved.results,
+            &saved.quantiles,
+            &saved.timeline,
+            &saved.states,
+            figures.path(),
+            output.png,
+        )?;
         for figure in drawn {
             let name = figure.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             target.put(&format!("plots/{name}"), &std::fs::read(&figure)?)?;
@@ -172,6 +186,9 @@ fn fill(
     std::io::stdout().write_all(table.as_bytes())?;
     if let (Some(dir), false) = (&output.out, quiet) {
         eprintln!("wrote {0}\nhint: `orbitflow report {0}` makes one HTML page of it", dir.display());
+    }
+    if let Some(trace) = trace {
+        trace.finish(&saved.results, perfetto, quiet)?;
     }
     for (key, verdict) in &broken {
         for violation in &verdict.violations {

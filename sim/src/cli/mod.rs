@@ -13,6 +13,7 @@ mod init;
 mod interrupt;
 mod json_input;
 mod list;
+mod perfetto;
 mod plan;
 mod plot;
 mod profile;

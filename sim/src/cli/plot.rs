@@ -69,7 +69,7 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     } else {
         let saved = report::load(&args.dir).or_input()?;
         args.choice.refuse(&args.dir).or_input()?;
-        plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, &out, args.png)
+        plot::draw_all(&saved.results, &saved.quantiles, &saved.timeline, &saved.states, &out, args.png)
     };
     let mut stdout = io::stdout().lock();
     for file in or_input(drawn, &args.dir)? {

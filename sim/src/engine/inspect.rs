@@ -3,11 +3,13 @@
 //! Nothing here changes a run: it is computed only for sinks that inspect.
 
 use super::Engine;
+use super::step::Buffers;
 use crate::model::LayerSet;
 use crate::pipeline::{self, CopyTimes, LayerTimes, StepTiming, StepWork, prefix_forecast};
 use crate::policy::LiveRequest;
-use crate::record::{MemoryUse, Sink, Snapshot, StepTimeline};
-use crate::units::{SimDuration, SimTime};
+use crate::record::{Copier, MemoryUse, RestoreSpan, Sink, Snapshot, StepTimeline};
+use crate::server::Noise;
+use crate::units::{SimDuration, SimTime, blocks_for_tokens};
 
 /// What a snapshot says of a step's layers and copies; nothing in a prefill step that copies nothing.
 #[derive(Clone, Copy, Default)]
@@ -19,7 +21,62 @@ struct Decode<'a> {
     prefix_forecast_s: f64,
 }
 
+/// Whose the copies of the next step are, and what comes before its decode part.
+#[derive(Default)]
+pub struct Shown {
+    copiers: Vec<Copier>,
+    restores: Vec<RestoreSpan>,
+    prompt_write: Option<SimDuration>,
+}
+
+impl Shown {
+    /// The next step is of prompts alone; their way to the host takes that long, if it is traffic.
+    pub(super) fn prompts(&mut self, write: Option<SimDuration>) {
+        self.copiers.clear();
+        self.restores.clear();
+        self.prompt_write = write;
+    }
+}
+
 impl<S: Sink> Engine<'_, S> {
+    /// Notes for the next snapshot whose copies the step has. Restores are one after the other, the last one ends when
+    /// the decode part starts.
+    pub(super) fn show_copies(
+        &mut self,
+        Buffers { chunks, copies, .. }: &Buffers,
+        decodes: bool,
+        noise: Noise,
+        decode_start: SimTime,
+    ) {
+        if !self.sink.inspects() {
+            return;
+        }
+        let mut shown = std::mem::take(&mut self.shown);
+        let rows = self.new_rows(chunks) * u64::from(self.setup.footprint.layers);
+        shown.prompts(if decodes { None } else { self.prompt_write(rows) });
+        let block_bytes = self.setup.footprint.block_bytes;
+        for copies in copies.iter().filter(|copies| !copies.within.is_empty()) {
+            let next = self.live[self.index(copies.request)].context() + 1;
+            shown.copiers.push(Copier {
+                request: copies.request,
+                bytes: copies.bytes,
+                kept: copies.kept,
+                next_bytes: block_bytes * blocks_for_tokens(next),
+            });
+        }
+        let each = copies.iter().flat_map(|copies| copies.before.iter().map(move |layer| (copies, layer)));
+        let mut end = decode_start;
+        for (copies, layer) in each.collect::<Vec<_>>().into_iter().rev() {
+            let time = copies.time.scale(self.copy_noise(noise, self.steps, copies.request, layer));
+            let start = SimTime::ZERO + (end.since(SimTime::ZERO) - time);
+            let (request, bytes) = (copies.request, copies.bytes);
+            shown.restores.push(RestoreSpan { request, layer, bytes, start, end });
+            end = start;
+        }
+        shown.restores.reverse();
+        self.shown = shown;
+    }
+
     /// Shows what every request holds, with these contexts.
     pub(super) fn inspect_memory(&mut self, context: impl Fn(&LiveRequest) -> u64) {
         if self.sink.inspects() {
@@ -82,7 +139,7 @@ impl<S: Sink> Engine<'_, S> {
         let preempted = self.preempted.iter().map(|request| (request, false));
         uses.extend(live.chain(preempted).map(|(request, running)| {
             let tokens = if running { context(request) } else { request.held_tokens() };
-            let blocks = crate::units::blocks_for_tokens(tokens);
+            let blocks = blocks_for_tokens(tokens);
             MemoryUse {
                 request: request.id,
                 gpu_blocks: if running { self.need(request.placement, blocks) } else { 0 },
@@ -101,6 +158,9 @@ impl<S: Sink> Engine<'_, S> {
             waiting: self.waiting.len() as u32,
             preempted: self.preempted.len() as u32,
             timeline: decode.timeline,
+            copiers: &self.shown.copiers,
+            restores: &self.shown.restores,
+            prompt_write: self.shown.prompt_write,
             decode_start: decode.start,
             decode: decode.time,
             contended_bounds: decode.bounds,

@@ -104,6 +104,8 @@ struct Engine<'a, S: Sink> {
     write_back: WriteBack,
     ahead: ahead::Ahead,
     work: step::Buffers,
+    /// What sinks that inspect are shown of the next step's copies.
+    shown: inspect::Shown,
 }
 
 impl<'a, S: Sink> Engine<'a, S> {
@@ -131,6 +133,7 @@ impl<'a, S: Sink> Engine<'a, S> {
             write_back: WriteBack::new(layers),
             ahead: ahead::Ahead::default(),
             work: step::Buffers::default(),
+            shown: inspect::Shown::default(),
             setup,
             policy,
             sink,
@@ -422,6 +425,7 @@ impl<'a, S: Sink> Engine<'a, S> {
         self.sink.record(&Record::Planned {
             at: self.now,
             trigger: plan.trigger,
+            solves: plan.solves.len() as u32,
             infeasible_memory: plan.infeasible_memory,
             infeasible_slo: plan.infeasible_slo,
             node_cap_hit: plan.node_cap_hit,

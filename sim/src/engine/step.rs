@@ -9,7 +9,7 @@ use crate::model::LayerSet;
 use crate::pipeline::{Scratch, StepTiming};
 use crate::policy::{Decision, LiveRequest, Measured, RunState, Stage};
 use crate::record::{MemoryUse, Record, Sink, StepKind, StepRecord, Trigger};
-use crate::server::{Planning, WriteBack};
+use crate::server::Planning;
 use crate::units::{Bytes, SimDuration, TOKENS_PER_BLOCK};
 
 /// Memory that is kept from step to step, so that a step allocates nothing.
@@ -39,14 +39,14 @@ pub struct Batch {
 impl<S: Sink> Engine<'_, S> {
     /// Processes the prompts of `newcomers`; the step ends with the first token of each.
     pub(super) fn prefill(&mut self, newcomers: &[RequestId]) {
-        let Setup { truth, server, footprint, .. } = self.setup;
+        let Setup { truth, footprint, .. } = self.setup;
         let prompts: Vec<u64> = newcomers.iter().map(|id| self.request(*id).prompt_tokens).collect();
         let written = footprint.block_bytes * (prompts.iter().sum::<u64>() * u64::from(footprint.layers));
         let written = Bytes::new(written.get() / TOKENS_PER_BLOCK);
         let mut duration = truth.prefill(prompts);
-        if server.switches.write_back == WriteBack::Link {
-            duration = duration.max(truth.d2h.rate.transfer_time(written));
-        }
+        let write = self.prompt_write(written);
+        duration = duration.max(write.unwrap_or_default());
+        self.shown.prompts(write);
         self.gpu.set_used(self.held_blocks());
         self.inspect_memory(LiveRequest::held_tokens);
         let record = StepRecord {
@@ -195,6 +195,7 @@ impl<S: Sink> Engine<'_, S> {
             self.note_head_starts(&mut work.copies, decode_start);
         }
         let compute = self.compute_of(batch, &work.chunks, noise);
+        self.show_copies(&work, compute.decodes, noise, decode_start);
         let (timing, prefetched) = self.time_of(&mut work, compute, noise, decode_start);
 
         let decodes = batch.requests > 0;
@@ -220,7 +221,8 @@ impl<S: Sink> Engine<'_, S> {
             record.prefill = compute.prefill;
             self.measure(batch, timing, plain, &work.copies);
         } else {
-            record.prefill = timing.compute + self.wait_for_rows(record.d2h, timing.step);
+            let write = self.prompt_write(record.d2h).unwrap_or_default();
+            record.prefill = timing.compute + write.saturating_sub(timing.step);
         }
         record.stall = timing.stall() + intercept;
         let own_copies = !self.setup.server.switches.cross_step_prefetch;

@@ -27,7 +27,7 @@ pub struct Copies {
     /// Those of `within` that stay.
     pub(super) kept: LayerSet,
     pub(super) bytes: Bytes,
-    time: SimDuration,
+    pub(super) time: SimDuration,
 }
 
 impl Copies {
@@ -190,11 +190,11 @@ impl<S: Sink> Engine<'_, S> {
         if cv == 0.0 { 1.0 } else { random::keyed_factor(self.setup.server.seed, Stream::Noise, parts, cv) }
     }
 
-    /// How much longer a step without decodes takes until all its `rows` are on the host.
-    pub(super) fn wait_for_rows(&self, rows: Bytes, step: SimDuration) -> SimDuration {
+    /// How long the `rows` of a step without decodes take to the host, where that is traffic: such a step takes no less.
+    pub(super) fn prompt_write(&self, rows: Bytes) -> Option<SimDuration> {
         match self.setup.server.switches.write_back {
-            WriteBack::Free => SimDuration::ZERO,
-            WriteBack::Link => self.setup.truth.d2h.rate.transfer_time(rows).saturating_sub(step),
+            WriteBack::Free => None,
+            WriteBack::Link => Some(self.setup.truth.d2h.rate.transfer_time(rows)),
         }
     }
 }

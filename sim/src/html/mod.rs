@@ -67,7 +67,7 @@ fn name_of(shown: &Shown<'_>) -> String {
 /// # Errors
 /// Results without a policy, rows of another run, numbers that no run can have produced.
 pub fn page(saved: &SavedResults) -> Result<String, PlotError> {
-    let SavedResults { results, requests, quantiles, timeline } = saved;
+    let SavedResults { results, requests, quantiles, timeline, states: _ } = saved;
     check(results, quantiles, timeline)?;
     check_requests(results, requests)?;
     let policies = shown(results, requests);

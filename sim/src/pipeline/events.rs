@@ -10,7 +10,7 @@ use super::cross_step::{CrossStep, HeadStart, InFlight, NextCopy, Onward};
 use super::progress::Progress;
 use super::{CopyOrder, StepTiming, StepWork, WriteBack};
 use crate::ids::Layer;
-use crate::record::{CarriedSpan, CopySpan, LayerSpan, StepTimeline};
+use crate::record::{CarriedSpan, CopySpan, LayerSpan, StepTimeline, WriteSpan};
 use crate::units::{SimDuration, SimTime};
 
 /// Simulates one decode step that begins at `start` and answers its time and every copy and layer in it.
@@ -159,7 +159,10 @@ impl<'a, 'w> Simulation<'a, 'w> {
         self.computed += 1;
         self.stream_free = self.now;
         if let Some((state, write)) = &mut self.writes {
-            let predecessor = state.write(Layer(self.computed), self.start + self.now, *write);
+            let layer = Layer(self.computed);
+            let predecessor = state.write(layer, self.start + self.now, *write);
+            let end = state.finish_of(layer).since(self.start);
+            self.timeline.writes.push(WriteSpan { layer, start: end - *write, end });
             self.stream_free = self.now.max(predecessor.saturating_since(self.start));
         }
         true

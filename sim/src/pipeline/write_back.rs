@@ -37,6 +37,11 @@ impl WriteBack {
         self.finish[self.finish.len() - 1]
     }
 
+    /// When the newest write of `layer` ends.
+    pub(super) fn finish_of(&self, layer: Layer) -> SimTime {
+        self.finish[layer.index()]
+    }
+
     /// The model's layers.
     pub(super) fn layers(&self) -> u32 {
         self.finish.len() as u32

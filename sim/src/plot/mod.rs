@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::report::grid::GridResults;
-use crate::report::rows::{PolicyResult, QuantileRow, Results, TimelineRow};
+use crate::report::rows::{PolicyResult, QuantileRow, Results, StateRow, TimelineRow};
 
 mod attainment;
 pub mod canvas;
 mod capacity;
 mod distribution;
+mod gantt;
 mod page;
 pub mod panel;
 pub mod raster;
@@ -79,6 +80,16 @@ pub enum PlotError {
     /// A choice of figures that a sweep does not have.
     #[error(transparent)]
     Choice(#[from] sweep::ChoiceError),
+    /// A state that no request can be in.
+    #[error("states.csv: row {row}: `state` is {state:?}: expected one of {known}")]
+    UnknownState {
+        /// Counted from 1, without the header.
+        row: usize,
+        /// What it holds.
+        state: String,
+        /// What there is.
+        known: String,
+    },
     /// PNG copies were asked of a build without them.
     #[error(
         "this build of orbitflow writes no PNG files\nhint: rebuild with `cargo build --release --features png`, or use the SVG files"
@@ -110,7 +121,8 @@ struct Drawn {
 }
 
 /// Draws every figure into the folder `dir`, which is made if it is not there, and returns the files in a fixed order:
-/// `attainment`, `tbt_cdf`, and `timeline-KEY` for each policy; each as SVG, with `png` as PNG too, and as CSV.
+/// `attainment`, `tbt_cdf`, and for each policy `timeline-KEY` and, if all its requests are in `states`, `gantt-KEY`; each
+/// as SVG, with `png` as PNG too, and as CSV.
 ///
 /// Nothing is written unless every figure could be drawn; each file appears by rename.
 ///
@@ -120,10 +132,12 @@ pub fn draw_all(
     results: &Results,
     quantiles: &[QuantileRow],
     timeline: &[TimelineRow],
+    states: &[StateRow],
     dir: &Path,
     png: bool,
 ) -> Result<Vec<PathBuf>, PlotError> {
     check(results, quantiles, timeline)?;
+    gantt::check(results, states)?;
     let styles = style::styles(results.policies.iter().map(|policy| policy.key.as_str()));
     let looks: Vec<_> = results.policies.iter().zip(styles).collect();
 
@@ -141,11 +155,20 @@ pub fn draw_all(
     ];
     for (index, (policy, name)) in results.policies.iter().zip(timeline_names(results)).enumerate() {
         let rows: Vec<&TimelineRow> = timeline.iter().filter(|row| row.policy == policy.key).collect();
+        let gantt = name.replacen("timeline", "gantt", 1);
         figures.push(Drawn {
             name,
             svg: timeline::draw(results, &rows, &looks, index),
             csv: csv(rows.into_iter()),
         });
+        let lives = gantt::lives(states, &policy.key);
+        if !lives.is_empty() && lives.len() as u64 == policy.requests.arrived {
+            figures.push(Drawn {
+                name: gantt,
+                svg: gantt::draw(results, &lives, &looks, index),
+                csv: csv(states.iter().filter(|row| row.policy == policy.key)),
+            });
+        }
     }
     save(figures, dir, png)
 }

@@ -48,7 +48,7 @@ pub fn draw(
 }
 
 /// The scores of the run in one line (design §6: no TBT score without its price).
-fn outcome(policy: &PolicyResult) -> String {
+pub(super) fn outcome(policy: &PolicyResult) -> String {
     let score = &policy.attainment_pct;
     format!(
         "{} of {} requests finished · on time: TBT (step, deposit) {}, TBT (gap) {}, e2e {} · playback stall {} · median TTFT {} · {} tokens/s · {} pauses · {} preemptions",
@@ -126,7 +126,7 @@ fn time_lettering<'a>(panel: &Panel, title: &'a str, y_label: &'a str, x_label: 
     }
 }
 
-fn time_ticks(time: Axis) -> Vec<super::panel::Tick> {
+pub(super) fn time_ticks(time: Axis) -> Vec<super::panel::Tick> {
     match time {
         Axis::Linear { to, .. } => {
             let mut ticks = Axis::from_zero(to).ticks(words::number);

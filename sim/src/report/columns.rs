@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::rows::{QuantileRow, RequestRow, StepRow, TimelineRow};
+use super::rows::{QuantileRow, RequestRow, StateRow, StepRow, TimelineRow};
 
 /// A row of a CSV table. The header stands in a table without rows too.
 pub trait CsvRow: Serialize {
@@ -41,8 +41,25 @@ impl CsvRow for QuantileRow {
 }
 
 impl CsvRow for TimelineRow {
-    const COLUMNS: &'static [&'static str] =
-        &["policy", "t_s", "running", "paused", "waiting", "gpu_blocks", "step_s", "stall_s"];
+    const COLUMNS: &'static [&'static str] = &[
+        "policy",
+        "t_s",
+        "running",
+        "paused",
+        "waiting",
+        "gpu_blocks",
+        "step_s",
+        "stall_s",
+        "steps",
+        "from_s",
+        "to_s",
+        "h2d_bytes",
+        "d2h_bytes",
+    ];
+}
+
+impl CsvRow for StateRow {
+    const COLUMNS: &'static [&'static str] = &["policy", "id", "state", "start_s", "end_s"];
 }
 
 impl CsvRow for StepRow {
@@ -100,8 +117,14 @@ mod tests {
         assert_eq!(header(&step), StepRow::COLUMNS.join(","));
         let point: TimelineRow = serde_json::from_value(serde_json::json!({
             "policy": "p", "t_s": 0.0, "running": 0, "paused": 0, "waiting": 0, "gpu_blocks": 0, "step_s": 0.0, "stall_s": 0.0,
+            "steps": 1, "from_s": 0.0, "to_s": 0.0, "h2d_bytes": 0, "d2h_bytes": 0,
         }))
         .unwrap();
         assert_eq!(header(&point), TimelineRow::COLUMNS.join(","));
+        let state: StateRow = serde_json::from_value(serde_json::json!({
+            "policy": "p", "id": "i", "state": "waiting", "start_s": 0.0, "end_s": 0.0,
+        }))
+        .unwrap();
+        assert_eq!(header(&state), StateRow::COLUMNS.join(","));
     }
 }

@@ -13,13 +13,14 @@ use tempfile::TempDir;
 
 use super::columns::CsvRow;
 use super::from_outcome::step_row;
-use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, StepRow, TimelineRow};
+use super::rows::{QuantileRow, RequestRow, Results, SCHEMA_VERSION, StateRow, StepRow, TimelineRow};
 use crate::record::StepRecord;
 
 const RESULTS: &str = "results.json";
 const REQUESTS: &str = "requests.csv";
 const QUANTILES: &str = "quantiles.csv";
 const TIMELINE: &str = "timeline.csv";
+const STATES: &str = "states.csv";
 const STEPS: &str = "steps.csv";
 /// p from 0 to 1 in steps of 0.001.
 const QUANTILES_OF_ONE: usize = 1001;
@@ -99,6 +100,8 @@ pub struct SavedResults {
     pub quantiles: Vec<QuantileRow>,
     /// `timeline.csv`.
     pub timeline: Vec<TimelineRow>,
+    /// `states.csv`.
+    pub states: Vec<StateRow>,
 }
 
 /// A directory that is being filled. Dropped without [`OutputDir::commit`], it leaves the directory as it was.
@@ -152,6 +155,7 @@ impl OutputDir {
         self.put_rows(REQUESTS, &saved.requests)?;
         self.put_rows(QUANTILES, &saved.quantiles)?;
         self.put_rows(TIMELINE, &saved.timeline)?;
+        self.put_rows(STATES, &saved.states)?;
         self.write(RESULTS, |out| {
             serde_json::to_writer_pretty(&mut *out, &saved.results)?;
             out.write_all(b"\n")
@@ -284,7 +288,8 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
     check_quantiles(&dir.join(QUANTILES), &quantiles)?;
     let timeline = read_rows(&dir.join(TIMELINE))?;
     check_timeline(&dir.join(TIMELINE), &results, &timeline)?;
-    Ok(SavedResults { results, requests, quantiles, timeline })
+    let states = read_rows(&dir.join(STATES))?;
+    Ok(SavedResults { results, requests, quantiles, timeline, states })
 }
 
 /// Reads `results.json` alone.

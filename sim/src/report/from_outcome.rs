@@ -2,11 +2,13 @@
 
 use super::rows::{
     AboveBound, Attainment, Busy, Distribution, ForecastError, PauseCounts, PlanCounts, PolicyResult,
-    ProofCounts, QuantileRow, RequestCounts, RequestRow, ScaleResult, StepCounts, StepRow, TimelineRow,
-    TokenCounts, Traffic,
+    ProofCounts, QuantileRow, RequestCounts, RequestRow, ScaleResult, StateRow, StepCounts, StepRow,
+    TimelineRow, TokenCounts, Traffic,
 };
+use crate::ids::RequestId;
 use crate::metrics::{Outcome, RequestEnd, ScaleScores, Sorted};
 use crate::record::{StepRecord, Trigger};
+use crate::states::{MOST_REQUESTS, MOST_ROWS, Passage};
 use crate::timeline::StepGroup;
 use crate::units::{PICOS_PER_SEC, SimDuration, SimTime};
 
@@ -209,6 +211,44 @@ pub fn timeline_rows<'a>(key: &'a str, groups: &'a [StepGroup]) -> impl Iterator
             h2d_bytes: group.h2d.get(),
             d2h_bytes: group.d2h.get(),
         }
+    })
+}
+
+/// The rows of `states.csv` from the states that were kept ([`crate::states`]); `id_of` names the requests.
+pub fn state_rows<'a>(
+    key: &str,
+    kept: &[(RequestId, Vec<Passage>)],
+    id_of: impl Fn(RequestId) -> &'a str,
+) -> Vec<StateRow> {
+    let row = |request: RequestId, passage: &Passage| {
+        let (state, start, end) = match *passage {
+            Passage::Was { state, start, end } => (state.name(), start, end),
+            Passage::Ended { end, at } => (end.name(), at, at),
+        };
+        StateRow {
+            policy: key.to_owned(),
+            id: id_of(request).to_owned(),
+            state: state.to_owned(),
+            start_s: start.as_secs_f64(),
+            end_s: end.as_secs_f64(),
+        }
+    };
+    kept.iter()
+        .flat_map(|(request, passages)| passages.iter().map(|passage| row(*request, passage)))
+        .collect()
+}
+
+/// What a reader of `states.csv` must know, if it leaves a request out: `kept` of `arrived` requests of each policy.
+pub fn states_note(kept: &[(usize, u64)]) -> Option<String> {
+    let (fewest, most) = (kept.iter().min()?.0, kept.iter().max()?.0);
+    let arrived = kept.iter().map(|(_, arrived)| *arrived).max()?;
+    let whole = kept.iter().all(|(kept, arrived)| *kept as u64 == *arrived);
+    let first = if fewest == most { fewest.to_string() } else { format!("{fewest} to {most}") };
+    (!whole).then(|| {
+        format!(
+            "states.csv: the first {first} of {arrived} requests (per policy at most {MOST_REQUESTS}, and {MOST_ROWS} rows); a run \
+             that it does not hold whole has no Gantt figure"
+        )
     })
 }
 

@@ -15,7 +15,10 @@ pub mod table;
 mod tests;
 
 pub use files::{OutputDir, ReportError, SavedResults, StepsPart, load, load_results};
-pub use from_outcome::{policy_result, quantile_rows, request_rows, scoring_notes, step_row, timeline_rows};
+pub use from_outcome::{
+    policy_result, quantile_rows, request_rows, scoring_notes, state_rows, states_note, step_row,
+    timeline_rows,
+};
 pub use table::{csv, json, text};
 
 pub use crate::timeline::CHOICE as TIMELINE_CHOICE;

@@ -391,6 +391,21 @@ pub struct TimelineRow {
     pub d2h_bytes: u64,
 }
 
+/// A row of `states.csv`: a state of one of the first requests of the trace ([`crate::states`]), or its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateRow {
+    /// Policy key.
+    pub policy: String,
+    /// Name in the trace.
+    pub id: String,
+    /// `waiting`, `prefill`, `decode`, `paused` or `preempted`; or the end: `finished`, `capped` or `rejected`.
+    pub state: String,
+    /// Since when.
+    pub start_s: f64,
+    /// Until when; an end takes no time.
+    pub end_s: f64,
+}
+
 /// A row of `steps.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {

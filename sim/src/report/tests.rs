@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::rows::{QuantileRow, RequestCounts, Results, SCHEMA_VERSION, TraceSummary};
+use super::rows::{QuantileRow, RequestCounts, Results, SCHEMA_VERSION, StateRow, TraceSummary};
 use super::{
     OutputDir, ReportError, SavedResults, load, policy_result, quantile_rows, request_rows, scoring_notes,
-    table, timeline_rows,
+    state_rows, states_note, table, timeline_rows,
 };
 use crate::metrics::{Metrics, Outcome, RequestFacts, ScaleSlo, Scoring, merge_scale_runs};
 use crate::record::{Record, Sink, StepKind, StepRecord, Trigger};
 use crate::script::{Event, Script, blank, ms};
+use crate::states::StateLog;
 use crate::timeline::StepGroup;
 use crate::units::{Bytes, SimDuration};
 
@@ -69,6 +70,12 @@ fn groups() -> Vec<StepGroup> {
     steps().iter().map(StepGroup::of).collect()
 }
 
+fn states(key: &str) -> Vec<StateRow> {
+    let mut log = StateLog::default();
+    run().replay(&mut log);
+    state_rows(key, &log.finish(), |request| ["a, b", "second", "third"][request.index()])
+}
+
 fn saved(digest: &str) -> SavedResults {
     let outcome = outcome(&[(1.5, 50), (1.0, 35)]);
     let rerun = merge_scale_runs([self::outcome(&[(1.5, 50)]), self::outcome(&[(1.0, 35)])]).unwrap();
@@ -101,6 +108,7 @@ fn saved(digest: &str) -> SavedResults {
         requests: keys.iter().flat_map(|key| request_rows(key, &outcome)).collect(),
         quantiles: keys.iter().flat_map(|key| quantile_rows(key, &outcome)).collect(),
         timeline: keys.iter().flat_map(|key| timeline_rows(key, &groups()).collect::<Vec<_>>()).collect(),
+        states: keys.iter().flat_map(|key| states(key)).collect(),
     }
 }
 
@@ -156,7 +164,10 @@ fn every_metric_with_values_has_1001_quantiles() {
 fn files_are_read_back_as_they_were_written() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "aa", false).unwrap();
-    assert_eq!(names(dir.path()), ["quantiles.csv", "requests.csv", "results.json", "timeline.csv"]);
+    assert_eq!(
+        names(dir.path()),
+        ["quantiles.csv", "requests.csv", "results.json", "states.csv", "timeline.csv"]
+    );
     assert_eq!(load(dir.path()).unwrap(), saved("aa"));
     let requests = fs::read_to_string(dir.path().join("requests.csv")).unwrap();
     assert_eq!(
@@ -169,6 +180,17 @@ fn files_are_read_back_as_they_were_written() {
             "static-1,second,capped,0.0,0.0,0.1,,100,9,2,0.05,0.1,0.06,0.1,8,8,8,8,0.04,1,0",
             "static-1,third,rejected,0.0,,,,100,9,0,0.05,,,,8,8,8,8,0.0,0,0",
         ]
+    );
+}
+
+#[test]
+fn requests_that_states_csv_leaves_out_are_said() {
+    assert_eq!(states_note(&[]), None);
+    assert_eq!(states_note(&[(3, 3), (52, 52)]), None);
+    let said = states_note(&[(60, 200), (12, 200)]).unwrap();
+    assert!(
+        said.starts_with("states.csv: the first 12 to 60 of 200 requests (per policy at most 60, "),
+        "{said}"
     );
 }
 
@@ -195,7 +217,10 @@ fn a_directory_that_is_not_committed_stays_as_it_was() {
     out.put_results(&saved("bb")).unwrap();
     out.put("plots/one.svg", b"<svg/>").unwrap();
     drop(out);
-    assert_eq!(names(dir.path()), ["quantiles.csv", "requests.csv", "results.json", "timeline.csv"]);
+    assert_eq!(
+        names(dir.path()),
+        ["quantiles.csv", "requests.csv", "results.json", "states.csv", "timeline.csv"]
+    );
     assert_eq!(fs::read(dir.path().join("results.json")).unwrap(), before);
 }
 

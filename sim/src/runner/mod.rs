@@ -18,15 +18,18 @@ pub use prepare::prepare;
 use crate::cost::{CostError, CostModel};
 use crate::digest::EventDigest;
 use crate::engine::{self, EngineRequest, Setup};
+use crate::ids::RequestId;
 use crate::laws::{self, Laws, Verdict};
 use crate::metrics::{self, Metrics, Outcome, RequestFacts, ScaleSlo, Scoring};
 use crate::model::ModelSpec;
+use crate::perfetto::{self, Perfetto};
 use crate::policy::Policy;
 use crate::record::{Record, Sink, StepRecord};
 use crate::report::rows::{Results, SCHEMA_VERSION, TraceSummary};
 use crate::report::{self, SavedResults, StepsPart};
 use crate::scenario::ScenarioError;
 use crate::server::ServerConfig;
+use crate::states::{Passage, StateLog};
 use crate::steps::StepLog;
 use crate::timeline::{StepGroup, Timeline};
 use crate::trace::{Arrival, Trace, TraceError, TraceRequest};
@@ -100,6 +103,10 @@ pub struct Options<'a> {
     pub laws: bool,
     /// Where each policy's steps go, in the order of the policies; empty: nowhere.
     pub steps: Vec<StepsPart>,
+    /// Where each policy's trace events go, in the order of the policies; empty: nowhere. Slow, as laws are.
+    pub perfetto: Vec<perfetto::Part>,
+    /// The steps that trace events show; absent: all.
+    pub perfetto_window: Option<perfetto::Window>,
     /// Called with the number of requests that ended since the last call.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
 }
@@ -110,6 +117,8 @@ pub struct Comparison {
     pub saved: SavedResults,
     /// Steps on their way to a file, in the order of the policies.
     pub steps: Vec<StepsPart>,
+    /// Trace events on their way to a file, in the order of the policies.
+    pub perfetto: Vec<perfetto::Part>,
     /// Broken laws, per policy that broke any.
     pub broken: Vec<(String, Verdict)>,
 }
@@ -118,7 +127,15 @@ pub struct Comparison {
 struct Job<'a> {
     contender: &'a Contender,
     scales: Vec<ScaleSlo>,
+    writes: Writes,
+}
+
+/// What a run writes as it goes.
+#[derive(Default)]
+struct Writes {
     steps: Option<StepsPart>,
+    /// Its place among the policies, and its events.
+    perfetto: Option<(u64, perfetto::Part)>,
 }
 
 /// What one run leaves.
@@ -126,8 +143,9 @@ struct Run<'a> {
     outcome: Outcome<'a>,
     digest: String,
     timeline: Vec<StepGroup>,
+    states: Vec<(RequestId, Vec<Passage>)>,
     verdict: Option<Verdict>,
-    steps: Option<StepsPart>,
+    writes: Writes,
 }
 
 /// Runs `contenders` over a prepared scenario. Policies that look at the SLO run once per scale, the others once.
@@ -138,24 +156,27 @@ pub fn compare(prepared: &Prepared, contenders: &[Contender], options: Options<'
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), contenders.len(), "Invariant: every contender has a key of its own");
-    let Options { laws, steps, progress } = options;
-    let mut steps: Vec<Option<StepsPart>> = steps.into_iter().map(Some).collect();
-    steps.resize_with(contenders.len(), || None);
+    let Options { laws, steps, perfetto, perfetto_window, progress } = options;
+    let (mut steps, mut perfetto) = (steps.into_iter(), (0..).zip(perfetto));
     let mut jobs = Vec::new();
-    for (contender, steps) in contenders.iter().zip(steps) {
-        let mut steps = steps;
+    for contender in contenders {
+        let mut writes = Writes { steps: steps.next(), perfetto: perfetto.next() };
         if contender.make().looks_at_slo() {
             for scale in &prepared.scoring.scales {
-                jobs.push(Job { contender, scales: vec![*scale], steps: steps.take() });
+                jobs.push(Job { contender, scales: vec![*scale], writes: std::mem::take(&mut writes) });
             }
         } else {
-            jobs.push(Job { contender, scales: prepared.scoring.scales.clone(), steps });
+            jobs.push(Job { contender, scales: prepared.scoring.scales.clone(), writes });
         }
     }
     let keys: Vec<&Contender> = jobs.iter().map(|job| job.contender).collect();
+    let window = perfetto_window.unwrap_or(perfetto::Window::ALL);
     let runs: Vec<(&str, Result<Run<'_>, TooLong>)> = jobs
         .into_par_iter()
-        .map(|job| (job.contender.key.as_str(), within_213_days(|| run(prepared, job, laws, progress))))
+        .map(|job| {
+            let key = job.contender.key.as_str();
+            (key, within_213_days(|| run(prepared, job, laws, window, progress)))
+        })
         .collect();
     collect(prepared, contenders, &keys, limits::all_within(runs))
 }
@@ -173,20 +194,24 @@ fn collect<'a>(
             requests: Vec::new(),
             quantiles: Vec::new(),
             timeline: Vec::new(),
+            states: Vec::new(),
         },
         steps: Vec::new(),
+        perfetto: Vec::new(),
         broken: Vec::new(),
     };
     let mut runs = of.iter().zip(runs).peekable();
     let mut outcomes: Vec<(&str, Outcome<'a>)> = Vec::new();
+    let mut kept = Vec::new();
     for contender in contenders {
         let mut own = Vec::new();
-        let (mut digest, mut timeline) = (None, Vec::new());
+        let (mut digest, mut timeline, mut states) = (None, Vec::new(), Vec::new());
         while let Some((_, run)) = runs.next_if(|(of, _)| of.key == contender.key) {
             if digest.is_none() {
-                (digest, timeline) = (Some(run.digest), run.timeline);
+                (digest, timeline, states) = (Some(run.digest), run.timeline, run.states);
             }
-            comparison.steps.extend(run.steps);
+            comparison.steps.extend(run.writes.steps);
+            comparison.perfetto.extend(run.writes.perfetto.map(|(_, part)| part));
             if let Some(verdict) = run.verdict.filter(|verdict| !verdict.holds()) {
                 comparison.broken.push((contender.key.clone(), verdict));
             }
@@ -201,11 +226,15 @@ fn collect<'a>(
         saved.requests.extend(report::request_rows(key, &outcome));
         saved.quantiles.extend(report::quantile_rows(key, &outcome));
         saved.timeline.extend(report::timeline_rows(key, &timeline));
+        let id_of = |request: RequestId| prepared.trace.requests[request.index()].id.as_str();
+        saved.states.extend(report::state_rows(key, &states, id_of));
+        kept.push((states.len(), outcome.requests.len() as u64));
         outcomes.push((key, outcome));
     }
     let by_key: Vec<(&str, &Outcome<'_>)> = outcomes.iter().map(|(key, outcome)| (*key, outcome)).collect();
     let scoring = report::scoring_notes(&by_key, prepared.scoring.warmup);
     comparison.saved.results.notes.extend(scoring);
+    comparison.saved.results.notes.extend(report::states_note(&kept));
     comparison
 }
 
@@ -213,26 +242,40 @@ fn run<'a>(
     prepared: &'a Prepared,
     job: Job<'_>,
     laws: bool,
+    window: perfetto::Window,
     progress: Option<&(dyn Fn(u64) + Sync)>,
 ) -> Run<'a> {
     let requests = prepared.engine_requests(job.scales[0]);
     let facts = prepared.trace.requests.iter().map(request_facts).collect();
     let mut metrics = Metrics::new(facts, Scoring { scales: job.scales, ..prepared.scoring.clone() });
     let mut digest = EventDigest::default();
-    let mut timeline = Timeline::default();
+    let (mut timeline, mut states) = (Timeline::default(), StateLog::default());
     let mut laws = laws.then(|| Laws::new(prepared.law_facts()));
-    let mut steps = job.steps;
-    let mut write_step = steps.as_mut().map(|part| StepLog::new(|step: &StepRecord| part.write(step)));
+    let mut writes = job.writes;
+    let mut write_step = writes.steps.as_mut().map(|part| StepLog::new(|step: &StepRecord| part.write(step)));
+    let mut events = writes.perfetto.as_mut().map(|(place, part)| {
+        let requests = prepared.trace.requests.iter().map(|request| request.id.as_str()).collect();
+        let subject = perfetto::Subject { place: *place, key: &job.contender.key, requests };
+        Perfetto::new(&mut part.events, subject, window)
+    });
     let mut policy = job.contender.make();
     {
         let progress = progress.map(|report| Ended { report, unreported: 0 });
-        let mut sink =
-            ((&mut metrics, &mut digest), ((&mut timeline, laws.as_mut()), (write_step.as_mut(), progress)));
+        let written = ((&mut timeline, &mut states), (write_step.as_mut(), events.as_mut()));
+        let mut sink = ((&mut metrics, &mut digest), ((laws.as_mut(), progress), written));
         engine::run(prepared.setup(&requests), &mut *policy, &mut sink);
     }
+    events.into_iter().for_each(Perfetto::finish);
     let outcome = metrics.finish();
     let verdict = laws.map(|laws| laws.finish(law_totals(&outcome)));
-    Run { outcome, digest: digest.finish(), timeline: timeline.finish(), verdict, steps }
+    Run {
+        outcome,
+        digest: digest.finish(),
+        timeline: timeline.finish(),
+        states: states.finish(),
+        verdict,
+        writes,
+    }
 }
 
 impl Prepared {

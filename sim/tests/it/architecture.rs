@@ -39,9 +39,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("digest", &["ids", "units", "record"]),
     ("laws", &["ids", "units", "record"]),
     ("metrics", &["ids", "units", "deposit", "record"]),
+    ("states", &["ids", "units", "record"]),
+    ("perfetto", &["ids", "units", "record", "states"]),
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
-    ("report", &["units", "record", "metrics", "timeline"]),
+    ("report", &["ids", "units", "record", "metrics", "states", "timeline"]),
     ("plot", &["statistics", "report"]),
     ("html", &["report", "plot"]),
     // The switches that each module owns, composed.
@@ -49,8 +51,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "runner",
         &[
-            "units", "model", "cost", "record", "trace", "server", "policy", "engine", "digest", "laws",
-            "metrics", "steps", "timeline", "report", "scenario",
+            "ids", "units", "model", "cost", "record", "trace", "server", "policy", "engine", "digest",
+            "laws", "metrics", "states", "perfetto", "steps", "timeline", "report", "scenario",
         ],
     ),
     ("sweep", &["report", "scenario", "runner"]),
@@ -59,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ids", "units", "model", "cost", "trace", "pipeline", "server", "planner", "policy", "report",
-            "plot", "html", "scenario", "runner", "sweep", "capacity",
+            "perfetto", "plot", "html", "scenario", "runner", "sweep", "capacity",
         ],
     ),
 ];

@@ -100,7 +100,7 @@ fn the_order_of_the_policies_changes_no_row_of_any() {
     let keys: Vec<String> = results(&backwards).policies.into_iter().map(|policy| policy.key).collect();
     assert_eq!(keys, ["resident", "static-1", "selectn", "heuristic", "orbitflow"]);
     assert_eq!(by_key(results(&forwards)), by_key(results(&backwards)));
-    for name in ["requests.csv", "quantiles.csv", "timeline.csv", "steps.csv"] {
+    for name in ["requests.csv", "quantiles.csv", "timeline.csv", "states.csv", "steps.csv"] {
         for policy in POLICIES {
             let rows = |files: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
                 let text = String::from_utf8(files[name].clone()).expect("UTF-8");

@@ -144,6 +144,7 @@ fn the_tables_have_the_columns_of_the_design_in_its_order() {
              late_gap_deposit, paused_s, pauses, preemptions",
         ),
         ("quantiles.csv", "policy, metric, p, seconds"),
+        ("states.csv", "policy, id, state, start_s, end_s"),
         (
             "timeline.csv",
             "policy, t_s, running, paused, waiting, gpu_blocks, step_s, stall_s, steps, from_s, to_s, h2d_bytes, \

@@ -187,7 +187,7 @@ pub fn texts(svg: &str) -> Vec<&str> {
 
 fn draw(results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]) -> (TempDir, Vec<PathBuf>) {
     let dir = TempDir::new().expect("a scratch folder");
-    let files = draw_all(results, quantiles, timeline, dir.path(), false).expect("figures");
+    let files = draw_all(results, quantiles, timeline, &[], dir.path(), false).expect("figures");
     (dir, svgs(files))
 }
 
@@ -203,7 +203,7 @@ fn every_figure_is_drawn_and_repeats_byte_for_byte() {
         (results(&POLICIES, &SCALES), quantiles(&POLICIES), timeline(&POLICIES));
     // Kept under target/tmp, to be looked at.
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots");
-    let first = svgs(draw_all(&results, &quantiles, &timeline, &kept, false).expect("figures"));
+    let first = svgs(draw_all(&results, &quantiles, &timeline, &[], &kept, false).expect("figures"));
     let (_dir, second) = draw(&results, &quantiles, &timeline);
 
     let names: Vec<_> = first.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -357,7 +357,7 @@ fn many_policies_scales_and_long_names_stay_within_the_page() {
     let mut many = results(&policies, &scales);
     many.notes = (0..30).map(|index| format!("Note {index}: {}", "a long sentence ".repeat(20))).collect();
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots-many");
-    let files = svgs(draw_all(&many, &quantiles(&policies), &[], &kept, false).expect("figures"));
+    let files = svgs(draw_all(&many, &quantiles(&policies), &[], &[], &kept, false).expect("figures"));
 
     for file in &files {
         assert_texts_lie_within_the_page(&read(file), file);
@@ -389,7 +389,7 @@ fn input_that_shows_nothing_is_one_clear_error_and_writes_nothing() {
     let dir = TempDir::new().expect("a scratch folder");
     let out = dir.path().join("plots");
     let refusal = |results: &Results, quantiles: &[QuantileRow], timeline: &[TimelineRow]| -> String {
-        draw_all(results, quantiles, timeline, &out, false).expect_err("refused").to_string()
+        draw_all(results, quantiles, timeline, &[], &out, false).expect_err("refused").to_string()
     };
     let said = [
         refusal(&results(&[], &SCALES), &[], &[]),
@@ -416,7 +416,7 @@ fn png_copies_are_pictures_or_a_clear_refusal() {
     let (results, quantiles, timeline) =
         (results(&POLICIES, &SCALES), quantiles(&POLICIES), timeline(&POLICIES));
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots-png");
-    let drawn = draw_all(&results, &quantiles, &timeline, &kept, true);
+    let drawn = draw_all(&results, &quantiles, &timeline, &[], &kept, true);
     if !cfg!(feature = "png") {
         assert!(matches!(drawn, Err(PlotError::NoPng)), "{drawn:?}");
         return;
@@ -444,6 +444,7 @@ fn save(dir: &Path) {
         }
     }
     fs::write(dir.join("requests.csv"), requests).expect("requests.csv");
+    fs::write(dir.join("states.csv"), "policy,id,state,start_s,end_s\n").expect("states.csv");
     let mut writer = csv::Writer::from_path(dir.join("quantiles.csv")).expect("quantiles.csv");
     quantiles(&POLICIES).iter().for_each(|row| writer.serialize(row).expect("a row"));
     writer.flush().expect("quantiles.csv");

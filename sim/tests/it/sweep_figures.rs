@@ -163,7 +163,7 @@ fn the_rows_of_a_comparison_stand_beside_its_figures() {
     let dir = tempfile::tempdir().unwrap();
     let (results, quantiles, timeline) =
         (results(&POLICIES, &SCALES), quantiles(&POLICIES), timeline(&POLICIES));
-    draw_all(&results, &quantiles, &timeline, dir.path(), false).unwrap();
+    draw_all(&results, &quantiles, &timeline, &[], dir.path(), false).unwrap();
     let reader = |name: &str| csv::Reader::from_path(dir.path().join(name)).expect("a CSV");
     let read: Vec<QuantileRow> = reader("tbt_cdf.csv").into_deserialize().map(|row| row.unwrap()).collect();
     assert_eq!(read, quantiles);
@@ -207,7 +207,7 @@ fn one_seed_has_no_interval_and_says_so() {
     let mut unseeded = grid();
     unseeded.axes.pop();
     unseeded.points.retain(|point| point.place[3] == 0);
-    unseeded.points.iter_mut().for_each(|point| drop(point.place.pop()));
+    unseeded.points.iter_mut().for_each(|point| point.place.truncate(3));
     let figures = self::figures(&unseeded, &Choice::default()).unwrap();
     assert!(figures[0].svg().unwrap().contains("One run per place: no intervals"));
 }
