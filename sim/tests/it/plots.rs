@@ -194,8 +194,7 @@ fn svgs(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
 fn every_figure_is_drawn_and_repeats_byte_for_byte() {
     let (results, quantiles, timeline) =
         (results(&POLICIES, &SCALES), quantiles(&POLICIES), timeline(&POLICIES));
-    // Kept under target/tmp, to be looked at.
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots");
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plots"); // to be looked at
     let first = svgs(draw_all(&results, &quantiles, &timeline, &kept, false).expect("figures"));
     let (_dir, second) = draw(&results, &quantiles, &timeline);
 
@@ -316,7 +315,8 @@ pub fn assert_texts_lie_within_the_page(svg: &str, file: &Path) {
     let page = 0.0..=4.0 * 1280.0;
     for tag in svg.split("<text").skip(1).filter(|tag| !tag.contains("rotate")) {
         let text = tag.split_once(">\n").expect("a text").1.split('\n').next().expect("a line");
-        let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        let text =
+            text.replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
         let width = text.chars().count() as f64 * 0.53 * number(tag, "font-size");
         let (x, before) = match tag {
             tag if tag.contains("\"end\"") => (number(tag, "x"), 1.0),

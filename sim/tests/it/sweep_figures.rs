@@ -207,7 +207,7 @@ fn one_seed_has_no_interval_and_says_so() {
     let mut unseeded = grid();
     unseeded.axes.pop();
     unseeded.points.retain(|point| point.place[3] == 0);
-    unseeded.points.iter_mut().for_each(|point| drop(point.place.pop()));
+    unseeded.points.iter_mut().for_each(|point| point.place.truncate(3));
     let figures = self::figures(&unseeded, &Choice::default()).unwrap();
     assert!(figures[0].svg().unwrap().contains("One run per place: no intervals"));
 }
