@@ -328,7 +328,8 @@ pub fn assert_texts_lie_within_the_page(svg: &str, file: &Path) {
     let page = 0.0..=4.0 * 1280.0;
     for tag in svg.split("<text").skip(1).filter(|tag| !tag.contains("rotate")) {
         let text = tag.split_once(">\n").expect("a text").1.split('\n').next().expect("a line");
-        let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        let text =
+            text.replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
         let width = text.chars().count() as f64 * 0.53 * number(tag, "font-size");
         let (x, before) = match tag {
             tag if tag.contains("\"end\"") => (number(tag, "x"), 1.0),
