@@ -125,7 +125,7 @@ mod tests {
                 d2h: Bytes::new(1),
                 ..blank(StepKind::Decode)
             });
-            start = start + duration;
+            start += duration;
         }
         timeline.finish()
     }

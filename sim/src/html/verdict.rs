@@ -114,17 +114,17 @@ fn between_tokens(policies: &[Shown<'_>]) -> String {
                 .join("; ")
         );
     };
-    if let ([leader], [first]) = (&leaders[..], &first[..]) {
-        if leader.index == first.index {
-            return format!(
-                "It also leads by the time between tokens (TBT, step, with deposit: {best} of due tokens in time, with {}; \
-                 {} has {}, with {}).",
-                price(leader.result),
-                next.name,
-                tbt(next.result),
-                price(next.result)
-            );
-        }
+    if let ([leader], [first]) = (&leaders[..], &first[..])
+        && leader.index == first.index
+    {
+        return format!(
+            "It also leads by the time between tokens (TBT, step, with deposit: {best} of due tokens in time, with {}; \
+             {} has {}, with {}).",
+            price(leader.result),
+            next.name,
+            tbt(next.result),
+            price(next.result)
+        );
     }
     let lead = if leaders.len() == 1 { "leads" } else { "are level" };
     let compared: Vec<String> = leaders

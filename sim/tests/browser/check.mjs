@@ -69,8 +69,10 @@ await step("toggles work with the keyboard alone", async () => {
   const { page, close } = await open("demo");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
-  await page.keyboard.press("Tab");
   const focused = () => page.evaluate(() => document.activeElement.textContent);
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "all notes");
+  await page.keyboard.press("Tab");
   assert.equal(await focused(), results.policies[0].label);
   await page.keyboard.press("Space");
   assert.equal(await page.locator('[data-p="0"]:visible').count(), 0);
