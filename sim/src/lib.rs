@@ -40,13 +40,14 @@ pub mod policy;
 
 pub mod engine;
 
+pub mod states;
+
 pub mod digest;
 pub mod laws;
 pub mod metrics;
 pub mod perfetto;
 #[cfg(test)]
 mod script;
-pub mod states;
 pub mod steps;
 pub mod timeline;
 

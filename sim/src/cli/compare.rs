@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::interrupt::{self, RemoveOnInterrupt};
-use super::perfetto;
+use super::perfetto::PerfettoArgs;
 use super::progress::Progress;
 use super::scenario_args::ScenarioArgs;
 use super::{Format, OrInput};
@@ -48,7 +48,7 @@ struct Output {
     #[arg(long, requires = "out")]
     steps: bool,
     #[command(flatten)]
-    trace: perfetto::Args,
+    trace: PerfettoArgs,
     /// Also write a PNG copy of each figure (in builds with the cargo feature `png`)
     #[arg(long, requires = "out")]
     png: bool,

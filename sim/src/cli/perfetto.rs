@@ -12,7 +12,7 @@ use crate::report::rows::Results;
 const LARGE: u64 = 256_000_000;
 
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct PerfettoArgs {
     /// Write every step, copy, stall and state as a trace for ui.perfetto.dev or chrome://tracing; .gz compresses (slow)
     #[arg(long, value_name = "FILE")]
     perfetto: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct Trace {
     cleanup: RemoveOnInterrupt,
 }
 
-impl Args {
+impl PerfettoArgs {
     /// Opens the file, if one is asked for.
     ///
     /// # Errors

@@ -214,3 +214,119 @@ impl Parts {
         self.take_until("stall", &format!("stall: write of layer {layer} in the step before"), None, until);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{
+        Contention, CopyOrder, CopyTimes, LayerTimes, StepRequest, StepWork, WriteBack, timeline,
+    };
+    use crate::record::StepKind;
+    use crate::script::blank;
+
+    fn picos(count: u64) -> SimDuration {
+        SimDuration::from_picos(count)
+    }
+
+    fn at(count: u64) -> SimTime {
+        SimTime::from_picos(count)
+    }
+
+    fn work<'a>(requests: &'a [StepRequest<'a>]) -> StepWork<'a> {
+        StepWork {
+            layers: 2,
+            compute: LayerTimes::Same(picos(10)),
+            requests,
+            slots: 1,
+            order: CopyOrder::ReadyFirst,
+            contention: Contention::NONE,
+        }
+    }
+
+    /// Category, what, start and end of each slice of the compute track.
+    fn slices(parts: &Parts) -> Vec<(&str, &str, u64, u64)> {
+        let slice = |part: &'_ Part| (part.when.0.as_picos(), part.when.1.as_picos());
+        parts
+            .compute
+            .iter()
+            .map(|part| (part.category, part.what.as_str(), slice(part).0, slice(part).1))
+            .collect()
+    }
+
+    #[test]
+    fn a_step_that_waits_for_the_writes_of_the_step_before_says_so() {
+        // Layers end at 10 and 20, writes take 30: 10-40 and 40-70. The next step starts at 20: layer 1 ends at 30, its
+        // write before at 40; layer 2 is 40-50, its write before ends at 70, and so does the step. Own writes: 70-130.
+        let mut writes = WriteBack::new(2);
+        timeline(&work(&[]), at(0), Some((&mut writes, picos(30))));
+        let (timing, shown) = timeline(&work(&[]), at(20), Some((&mut writes, picos(30))));
+        let shown =
+            Shown { timeline: Some(shown), decode_start: at(20), decode: timing.step, ..Shown::default() };
+        let step = StepRecord {
+            start: at(20),
+            compute: picos(23),
+            stall: timing.stall() + picos(2),
+            ..blank(StepKind::Decode)
+        };
+        let parts = Parts::new(&step, &shown, None);
+        assert_eq!(
+            slices(&parts),
+            [
+                ("layer", "layer 1", 20, 30),
+                ("stall", "stall: write of layer 1 in the step before", 30, 40),
+                ("layer", "layer 2", 40, 50),
+                ("stall", "stall: write of layer 2 in the step before", 50, 70),
+                ("tail", "tail: sampling and scheduling", 70, 73),
+                ("intercept", "link intercept", 73, 75),
+            ]
+        );
+        let writes = parts.writes.unwrap();
+        assert_eq!((writes.busy, writes.when), (picos(60), (at(70), at(130))));
+    }
+
+    #[test]
+    fn a_stall_for_two_copies_is_two_slices() {
+        // Both fetch layer 2, 15 and 20 ps: 0-15 and 15-35. Layer 1 ends at 10.
+        let fetched = [Layer(2)].into_iter().collect();
+        let requests = [15, 20].map(|time| StepRequest { fetched, copy: CopyTimes::Same(picos(time)) });
+        let (timing, shown) = timeline(&work(&requests), at(0), None);
+        let copier = |request| Copier {
+            request: RequestId(request),
+            bytes: Bytes::new(1),
+            kept: fetched,
+            next_bytes: Bytes::ZERO,
+        };
+        let shown = Shown {
+            timeline: Some(shown),
+            copiers: vec![copier(7), copier(9)],
+            decode: timing.step,
+            ..Shown::default()
+        };
+        let step = StepRecord { compute: picos(20), stall: timing.stall(), ..blank(StepKind::Decode) };
+        let parts = Parts::new(&step, &shown, None);
+        assert_eq!(
+            slices(&parts),
+            [
+                ("layer", "layer 1", 0, 10),
+                ("stall", "stall", 10, 15),
+                ("stall", "stall", 15, 35),
+                ("layer", "layer 2", 35, 45)
+            ]
+        );
+        let awaited: Vec<_> = parts.compute.iter().filter_map(|part| part.waits_for).collect();
+        assert_eq!(awaited, [(RequestId(7), Layer(2)), (RequestId(9), Layer(2))]);
+        // They stay: lazy restores.
+        assert!(parts.copies.iter().all(|copy| copy.purpose == Purpose::Restore));
+    }
+
+    #[test]
+    fn prompts_beside_decodes_are_in_the_layers() {
+        // Of each layer 2 ps are for decodes and 8 for prompts; the tail takes 4.
+        let (timing, shown) = timeline(&work(&[]), at(0), None);
+        let shown = Shown { timeline: Some(shown), decode: timing.step, ..Shown::default() };
+        let step = StepRecord { compute: picos(8), prefill: picos(16), ..blank(StepKind::Decode) };
+        let parts = Parts::new(&step, &shown, None);
+        let tail = "tail: sampling and scheduling";
+        assert_eq!(slices(&parts), [("layer", "layers 1 to 2", 0, 20), ("tail", tail, 20, 24)]);
+    }
+}

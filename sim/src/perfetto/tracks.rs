@@ -131,6 +131,11 @@ impl<'a, W: Write> Perfetto<'a, W> {
         (self.window.first..=self.window.last).contains(&self.next_step)
     }
 
+    /// Whether the next step is in the window or before it.
+    fn is_followed(&self) -> bool {
+        self.next_step <= self.window.last
+    }
+
     /// Ends the picture here.
     fn close(&mut self) {
         self.flush_copy();
@@ -173,6 +178,11 @@ impl<'a, W: Write> Perfetto<'a, W> {
     fn step(&mut self, step: &StepRecord) {
         let shown = self.shown.take().unwrap_or_default();
         if !self.is_shown() {
+            if self.is_followed() {
+                // Who knows what the copy is that runs on into the window?
+                let parts = self.parts(step, &shown);
+                self.last_copy = parts.copies.last().copied().or(self.last_copy);
+            }
             return;
         }
         let since = *self.since.get_or_insert(step.start);
@@ -185,7 +195,8 @@ impl<'a, W: Write> Perfetto<'a, W> {
         let requests = vec![running, paused, waiting];
         self.count(step.start, [vec![step.gpu_blocks], vec![step.host_bytes.get()], requests]);
         self.whole_step(step);
-        self.parts(step, &shown);
+        let parts = self.parts(step, &shown);
+        self.write(step, &parts);
     }
 
     fn whole_step(&mut self, step: &StepRecord) {
@@ -210,12 +221,16 @@ impl<'a, W: Write> Perfetto<'a, W> {
         self.events.slice(self.server(STEPS), "step", &name, when, &args);
     }
 
-    /// What the step is made of, on the tracks of compute and copies.
-    fn parts(&mut self, step: &StepRecord, shown: &Shown) {
+    /// What the step is made of. The last copy is lengthened if it ran on.
+    fn parts(&mut self, step: &StepRecord, shown: &Shown) -> Parts {
         if let (Some(end), Some(copy)) = (shown.carried_until(), &mut self.last_copy) {
             copy.end = end;
         }
-        let parts = Parts::new(step, shown, self.last_copy.as_ref());
+        Parts::new(step, shown, self.last_copy.as_ref())
+    }
+
+    /// Writes what the step is made of, on the tracks of compute and copies.
+    fn write(&mut self, step: &StepRecord, parts: &Parts) {
         for copy in &parts.copies {
             self.flush_copy();
             self.last_copy = Some(*copy);
@@ -249,7 +264,8 @@ impl<'a, W: Write> Perfetto<'a, W> {
     }
 
     fn flush_copy(&mut self) {
-        let Some(copy) = self.last_copy.take() else { return };
+        let since = self.since.unwrap_or_default();
+        let Some(copy) = self.last_copy.take().filter(|copy| copy.end > since) else { return };
         let Copy { request, layer, bytes, start, end, purpose } = copy;
         let name = format!("{} layer {layer}", self.subject.called(request));
         let args = [
@@ -321,11 +337,11 @@ impl<W: Write> Sink for Perfetto<'_, W> {
     }
 
     fn inspects(&self) -> bool {
-        self.is_shown()
+        self.is_followed()
     }
 
     fn inspect(&mut self, snapshot: &Snapshot<'_>) {
-        if self.is_shown() {
+        if self.is_followed() {
             self.shown = Some(Shown::of(snapshot));
         }
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the layout of `results.json`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// `results.json`.
+/// `results.json`. Beside it stand `requests.csv`, `quantiles.csv`, `timeline.csv`, `states.csv` (each state of the first
+/// requests) and, with `--steps`, `steps.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Results {
     /// Version of this layout.

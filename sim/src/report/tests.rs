@@ -232,7 +232,7 @@ fn results_of_another_scenario_are_refused_without_force() {
     let error = OutputDir::open(dir.path(), "bb", false).unwrap_err().to_string();
     assert!(error.contains("holds the results of another scenario (digest aa, this one is bb)"), "{error}");
     assert!(error.contains("hint: "), "{error}");
-    assert_eq!(names(dir.path()).len(), 4);
+    assert_eq!(names(dir.path()).len(), 5);
     write(dir.path(), "bb", true).unwrap();
     assert_eq!(load(dir.path()).unwrap(), saved("bb"));
 }

@@ -35,11 +35,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server", "planner", "policy",
         ],
     ),
-    // The sinks: records in, numbers out.
+    // The sinks: records in, numbers out; what follows the state of each request is shared.
+    ("states", &["ids", "units", "record"]),
     ("digest", &["ids", "units", "record"]),
     ("laws", &["ids", "units", "record"]),
     ("metrics", &["ids", "units", "deposit", "record"]),
-    ("states", &["ids", "units", "record"]),
     ("perfetto", &["ids", "units", "record", "states"]),
     ("steps", &["record"]),
     ("timeline", &["units", "record"]),
