@@ -14,7 +14,7 @@ use orbitflow_sim::ids::Layer;
 use orbitflow_sim::model::{Distance, LayerSet, Placement};
 use orbitflow_sim::pipeline::{CopyTimes, LayerTimes, StepRequest, StepWork, WriteBack, timeline};
 use orbitflow_sim::policy::fixed::Fixed;
-use orbitflow_sim::policy::registry::METHODS;
+use orbitflow_sim::policy::registry::{Entry, METHODS};
 use orbitflow_sim::record::{Record, Sink, StepKind, StepRecord};
 use orbitflow_sim::server::{self, Noise, Prefill};
 use orbitflow_sim::trace::Arrival;
@@ -300,8 +300,8 @@ fn a_joined_step_is_the_decode_step_with_the_prompt_in_its_layers_by_the_closed_
 }
 
 /// The digest of all events, and how many steps had a prompt and how many of them decodes beside it.
-fn digest(scenario: &Scenario, method: usize) -> (String, usize, usize) {
-    let mut policy = METHODS[method].method.build(scenario.planner, &scenario.known);
+fn digest(scenario: &Scenario, entry: &Entry) -> (String, usize, usize) {
+    let mut policy = entry.method.build(scenario.planner, &scenario.known);
     let (mut digest, mut steps) = (EventDigest::default(), Steps::default());
     engine::run(setup(scenario), &mut *policy, &mut (&mut digest, &mut steps));
     let of_kind = |kind| steps.0.iter().filter(|step| step.kind == kind).count();
@@ -321,14 +321,14 @@ fn whole_prompts_that_meet_no_decode_are_separate_ones_event_by_event() {
         // Who shares a prefill step shares its tokens at admission; in chunks it is the step that has them.
         first_tokens.server.max_context = None;
         for scenario in [&mut alone, &mut first_tokens] {
-            for method in 0..METHODS.len() {
+            for entry in METHODS {
                 let of = |scenario: &mut Scenario, prefill| {
                     scenario.server.switches.prefill = prefill;
-                    digest(scenario, method)
+                    digest(scenario, entry)
                 };
                 let separate = of(scenario, Prefill::Separate);
                 let chunked = of(scenario, Prefill::Chunked(None));
-                assert_eq!(separate, chunked, "{} on seed {seed}: {scenario:#?}", METHODS[method].key);
+                assert_eq!(separate, chunked, "{} on seed {seed}: {scenario:#?}", entry.key);
                 assert_eq!(chunked.2, 0, "no one decodes beside a prompt");
                 prefills += chunked.1;
             }
