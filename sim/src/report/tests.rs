@@ -298,7 +298,7 @@ fn what_cannot_be_read_is_named_with_its_place() {
 
     fs::write(&json, &whole_json).unwrap();
     let lines: Vec<&str> = whole_csv.lines().collect();
-    fs::write(&csv, lines[..3].join("\n")).unwrap();
+    fs::write(&csv, lines[..3].join("\n") + "\n").unwrap();
     assert!(error(dir.path()).contains("2 rows, expected 6"), "{}", error(dir.path()));
 
     fs::write(&csv, &whole_csv[..whole_csv.len() - 20]).unwrap();
