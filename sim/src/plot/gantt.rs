@@ -23,7 +23,7 @@ const ROWS_HEIGHT: f64 = 640.0;
 const LOWEST_ROW: f64 = 12.0;
 const HIGHEST_ROW: f64 = 26.0;
 /// So that a short state is seen.
-const NARROWEST: f64 = 1.0;
+const NARROWEST: f64 = 1.5;
 
 const PREFILL: RGBColor = RGBColor(0x00, 0x9E, 0x73);
 const PREEMPTED: RGBColor = RGBColor(0x7A, 0x2F, 0x8F);
@@ -32,7 +32,7 @@ const TURNED_AWAY: RGBColor = RGBColor(0xB0, 0x2A, 0x2A);
 /// A state: its name, its colour, and its share of the height of a row.
 type Look = (&'static str, RGBColor, f64);
 
-/// States in the order of the key. Those further back are drawn above the others.
+/// States in the order of the key. Decoding is drawn first, so that it hides no short state beside it.
 const STATES: [Look; 5] = [
     ("waiting", WAITING, 0.34),
     ("prefill", PREFILL, 0.8),
@@ -102,16 +102,19 @@ pub fn draw(
     let time = if end > 1e-12 { Axis::Linear { from: 0.0, to: end } } else { Axis::from_zero(0.0) };
     let panel = Panel { left: LEFT, top: TOP, right: RIGHT, bottom, x: time, y: Axis::from_zero(0.0) };
     let foot_top = bottom + AXIS_HEIGHT;
-    let own = "A request that decodes makes a token in every decode step. It stands still while prompts of others are \
-               processed in steps of their own, which this figure does not show: the timeline figure does."
-        .to_owned();
-    let foot = Foot::new(results, &[own]);
+    let own = [
+        "A request that decodes makes a token in every decode step. It stands still while prompts of others are processed in \
+         steps of their own, which the timeline figure shows and this one does not.",
+        "waiting: in the queue; paused: held back, with its slot; preempted: lost its slot; capped: outgrew the memory or \
+         `max_context`; rejected: can never fit.",
+    ];
+    let foot = Foot::new(results, &own.map(str::to_owned));
     render(WIDTH, foot_top + foot.height(), |canvas| {
         let title = format!("Each request of one run of {}: scenario {}", policy.label, results.scenario);
         page::draw_head(canvas, &title, &[page::subject(results), outcome(policy)]);
         style.draw_sample(canvas, (RIGHT - 52.0, 32.0), 52.0);
         let lettering = Lettering {
-            title: "Requests by arrival",
+            title: "Requests by arrival, and what became of them",
             x_label: "Simulated time (s)",
             x_ticks: time_ticks(panel.x),
             ..Lettering::default()
@@ -124,12 +127,14 @@ pub fn draw(
             canvas.text(&fit(id, LABELS - 12.0, size), (LEFT - 8.0, middle), size, INK, Align::End);
             draw_life(canvas, &panel, rows, middle, row_height);
         }
-        panel.draw_frame(canvas);
+        foot.draw(canvas, foot_top);
     })
 }
 
 fn draw_life(canvas: &mut Canvas<'_>, panel: &Panel, rows: &[&StateRow], middle: f64, row_height: f64) {
-    for (name, color, share) in STATES {
+    let mut states = STATES;
+    states.sort_by_key(|(name, ..)| *name != "decode");
+    for (name, color, share) in states {
         let half = row_height * share / 2.0;
         for row in rows.iter().filter(|row| row.state == name) {
             let (from, to) = (panel.x_at(row.start_s), panel.x_at(row.end_s));
@@ -167,16 +172,10 @@ fn draw_end(canvas: &mut Canvas<'_>, end: &str, at: Point, radius: f64) {
 /// Bars and marks with their meaning, right above the frame.
 fn draw_key(canvas: &mut Canvas<'_>) {
     let y = TOP - 13.0;
-    let meaning = |end: &str| match end {
-        "capped" => "capped (outgrew the memory or `max_context`)",
-        "rejected" => "rejected (can never fit)",
-        _ => "finished",
-    };
     let mut right = RIGHT;
     for end in ENDS.iter().rev() {
-        let text = meaning(end);
-        canvas.text(text, (right, y), 12.0, MUTED, Align::End);
-        right -= text_width(text, 12.0) + 11.0;
+        canvas.text(end, (right, y), 12.0, MUTED, Align::End);
+        right -= text_width(end, 12.0) + 11.0;
         draw_end(canvas, end, (right, y), 4.5);
         right -= 20.0;
     }

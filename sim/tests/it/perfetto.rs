@@ -6,6 +6,7 @@ mod reader;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use assert_cmd::Command;
 use orbitflow_sim::engine::{self, Setup};
@@ -213,12 +214,26 @@ fn scenario(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name)
 }
 
-/// `orbitflow` with the demo's first requests; what it says on stderr.
+/// `orbitflow` on the demo's server with six short requests that do not fit together, two policies; what it says on stderr.
 fn orbitflow(command: &str, flags: &[&str]) -> String {
+    static TRACE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perfetto.jsonl");
+        let line = "{\"arrival_s\": 0.5, \"prompt_tokens\": 9000, \"output_tokens\": 20}\n";
+        std::fs::write(&trace, line.repeat(6)).expect("a trace");
+        trace
+    });
+    let file = format!("trace.file={:?}", TRACE.to_str().expect("UTF-8"));
+    let sets = [
+        &file,
+        "trace.format=\"jsonl\"",
+        "batch_size=4",
+        "gpu_kv_blocks=1500",
+        r#"policies=["orbitflow", "static-1"]"#,
+    ];
     let output = Command::new(env!("CARGO_BIN_EXE_orbitflow"))
         .arg(command)
         .arg(scenario("demo.toml"))
-        .args(["--set", "trace.limit=10"])
+        .args(sets.iter().flat_map(|set| ["--set", set]))
         .args(flags)
         .output()
         .expect("it runs");
@@ -235,8 +250,7 @@ fn compare_writes_one_process_per_policy_that_sums_to_results_json() {
         let set = format!("semantics={semantics}");
         let flags =
             ["--set", &set, "--force", "--out", out.to_str().unwrap(), "--perfetto", file.to_str().unwrap()];
-        let policies = ["--set", r#"policies=["orbitflow", "resident", "static-1"]"#];
-        let said = orbitflow("compare", &[&flags[..], &policies].concat());
+        let said = orbitflow("compare", &flags);
         let text = std::fs::read_to_string(&file).expect("a trace");
         let trace = reader::read(&text);
         let megabytes = format!("{:.1} MB of JSON", text.len() as f64 / 1e6);
