@@ -135,7 +135,7 @@ fn without_a_wish_there_are_lines_and_bars_of_every_axis_and_a_heat_map_of_the_n
         for said in [
             "grid.toml",
             "Means over 3 seeds",
-            "Student's t",
+            "95 % intervals",
             "hardware: made up",
             "engine.slots = 3",
             "0123456789ab",
