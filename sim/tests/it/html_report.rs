@@ -43,7 +43,7 @@ fn page(saved: &SavedResults) -> String {
 /// The folder of [`COMPARED`], to be changed.
 fn copy() -> TempDir {
     let dir = TempDir::new().expect("a scratch folder");
-    for name in ["results.json", "requests.csv", "quantiles.csv", "timeline.csv"] {
+    for name in ["results.json", "requests.csv", "quantiles.csv", "timeline.csv", "states.csv"] {
         fs::copy(COMPARED.path().join(name), dir.path().join(name)).expect("a copy");
     }
     dir

@@ -17,6 +17,7 @@ mod golden_plan;
 mod golden_step;
 mod html_report;
 mod laws;
+mod made_up;
 mod methods;
 mod models;
 mod next_layer;

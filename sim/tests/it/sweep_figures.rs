@@ -9,9 +9,8 @@ use orbitflow_sim::plot::sweep::{Choice, Figure, Kind, Row, figures};
 use orbitflow_sim::report::grid::{AxisUnit, GridAxis, GridPoint, GridResults, GridValue, Scored};
 use orbitflow_sim::report::rows::{PolicyResult, QuantileRow, TimelineRow};
 
-use super::plots::{
-    POLICIES, SCALES, assert_texts_lie_within_the_page, policy_result, quantiles, results, texts, timeline,
-};
+use super::made_up::{POLICIES, SCALES, policy_result, quantiles, results, timeline};
+use super::plots::{assert_texts_lie_within_the_page, texts};
 
 fn axis(key: &str, unit: AxisUnit, values: &[(&str, Option<f64>)]) -> GridAxis {
     let value =
