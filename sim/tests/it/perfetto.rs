@@ -25,11 +25,14 @@ use reader::Trace;
 /// Random scenarios; each runs every method.
 const SCENARIOS: u64 = 40;
 
+/// When a request ended, and how.
+type End = (u64, &'static str);
+
 /// What the records alone say of a run.
 #[derive(Default)]
 struct Witness {
-    /// When each request arrived and ended, and how.
-    lives: BTreeMap<u32, (u64, Option<(u64, &'static str)>)>,
+    /// When each request arrived, and its end.
+    lives: BTreeMap<u32, (u64, Option<End>)>,
     steps: u64,
     bytes: [u64; 3],
     first_tokens: BTreeMap<u32, u64>,
