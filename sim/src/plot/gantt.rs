@@ -142,7 +142,9 @@ fn draw_life(canvas: &mut Canvas<'_>, panel: &Panel, rows: &[&StateRow], middle:
         }
     }
     for row in rows.iter().filter(|row| ENDS.contains(&row.state.as_str())) {
-        draw_end(canvas, &row.state, (panel.x_at(row.end_s), middle), (row_height * 0.34).min(5.0));
+        // Behind the end, so that it hides no short bar.
+        let radius = (row_height * 0.34).min(5.0);
+        draw_end(canvas, &row.state, (panel.x_at(row.end_s) + radius + 1.0, middle), radius);
     }
 }
 
