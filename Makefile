@@ -24,7 +24,7 @@ bench: release ## steps, layer-steps and plans per second, and memory, on fixed 
 
 plots: release ## the figures of plots/ and the numbers beside them: the demo, its sweeps and its capacity
 	$(ORBITFLOW) compare scenarios/demo.toml --quiet --force --out out/demo > out/demo.txt
-	for figure in attainment tbt_cdf timeline-orbitflow timeline-static-1; do \
+	for figure in attainment tbt_cdf timeline-orbitflow timeline-static-1 gantt-orbitflow gantt-static-4; do \
 		cp out/demo/plots/$$figure.svg out/demo/plots/$$figure.csv plots/ || exit 1; done
 	for grid in load link load-link; do \
 		$(ORBITFLOW) sweep scenarios/plots/$$grid.toml --quiet --force --out out/plots/$$grid || exit 1; done
