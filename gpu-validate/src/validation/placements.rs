@@ -134,6 +134,7 @@ pub(super) fn planner_instance(
         space: PlacementSpace::Distance,
         model: StepModel::Prefix,
         uniform: false,
+        migration_cost: false,
         staging_slots: u64::from(slots),
         node_cap: DEFAULT_NODE_CAP,
         requests,
