@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::report::rows::{Attainment, PolicyResult};
 use crate::runner::{self, Options, RunError, TooLong, within_213_days};
 use crate::scenario::{GpuKv, Scenario, TokenSlo};
-use crate::units::BytesPerSec;
+use crate::units::{BytesPerSec, SimDuration};
 
 /// What is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +55,8 @@ pub struct Variation {
     names: Vec<(String, String)>,
     quantity: Quantity,
     base: f64,
+    slo: SimDuration,
+    notes: Vec<String>,
 }
 
 impl Variation {
@@ -75,7 +77,18 @@ impl Variation {
         };
         let names =
             prepared.contenders.iter().map(|contender| (contender.key.clone(), contender.label.clone()));
-        Ok(Variation { scenario, names: names.collect(), quantity, base })
+        let (names, slo) = (names.collect(), prepared.scoring.scales[0].slo);
+        Ok(Variation { scenario, names, quantity, base, slo, notes: prepared.notes })
+    }
+
+    /// What the answer rests on: the notes of the scenario as it stands.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The time per token that is promised, whatever the factor.
+    pub fn slo(&self) -> SimDuration {
+        self.slo
     }
 
     /// Key and label of the `policy`-th policy of the scenario.

@@ -137,7 +137,11 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
         .collect::<Result<_, Trial>>()
         .or_input()?;
     bar.finish();
-    std::io::stdout().write_all(table(&args, &rows).render(args.format)?.as_bytes())?;
+    let mut answer = table(&args, &rows).render(args.format)?;
+    if matches!(args.format, Format::Table) {
+        answer.extend(assumptions(args.of, &variations).map(|note| format!("note: {note}\n")));
+    }
+    std::io::stdout().write_all(answer.as_bytes())?;
     if let Some(dir) = &args.out {
         write_figure(&args, &rows, &grid.name, dir)?;
         if !quiet {
@@ -145,6 +149,19 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the answers rest on.
+fn assumptions(of: Of, variations: &[(u64, Variation)]) -> impl Iterator<Item = String> {
+    let slos = variations.iter().map(|(_, variation)| variation.slo().as_secs_f64() * 1e3);
+    let (least, most) =
+        slos.fold((f64::INFINITY, 0.0_f64), |(least, most), slo| (least.min(slo), most.max(slo)));
+    let slo =
+        if least == most { format!("{least:.2} ms") } else { format!("{least:.2} to {most:.2} ms by seed") };
+    let kept = format!("TBT SLO {slo} per token: the scenario's, kept while the {} varies", of.title());
+    let load = (of == Of::Load)
+        .then(|| "load: a value of `trace.load`, which multiplies the trace's own rate".to_owned());
+    std::iter::once(kept).chain(load).chain(variations[0].1.notes().to_vec())
 }
 
 fn metric(name: &str) -> anyhow::Result<Metric> {

@@ -27,8 +27,9 @@ use crate::planner::{
 ///
 /// Optional: `uniform` (false: one common distance), `placement_space` ("distance" or "layers"), `forecast` ("prefix" or
 /// "pipeline"; for the latter `slots` (1) and `copy_order` ("ready-first" or "in-order")), `growth_blocks` (0, per resident
-/// layer and request), `staging_slots` (0, charged per request that offloads), `tensor_parallel` (1), `shared_link` (false)
-/// and `all_reduce_s` (0, per layer): with several GPUs `layer_compute_s` and `link` are those of one of them.
+/// layer and request), `staging_slots` (0, charged per request that offloads), `migration_cost` (false; true: the copies that
+/// bring layers back, which needs `resident_layers`, are spread over the window and minimised too), `tensor_parallel` (1),
+/// `shared_link` (false) and `all_reduce_s` (0, per layer): with several GPUs `layer_compute_s` and `link` are those of one.
 ///
 /// No placement being feasible is an answer too: exit code 0.
 #[derive(clap::Args)]

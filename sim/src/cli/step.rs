@@ -19,9 +19,10 @@ const AXIS: usize = 60;
 /// INSTANCE is JSON: `layers`, `layer_compute_s`, `link {blocks_per_s, latency_s}`, `requests [{id, blocks,
 /// distance or offloaded_layers}]` (neither: resident), and optionally `slots` (1), `tail_s` (0), `copy_order`
 /// ("ready-first" or "in-order"), `cross_step_prefetch` (false), `contention {copy, compute}` (1 and 1: how many times as
-/// long a copy takes while a layer computes, and a layer while a copy runs), `prefill_s` (0: compute of prompt tokens beside the decodes, an even
-/// share in every layer), `tensor_parallel` (1), `shared_link` (false) and `all_reduce_s` (0, per layer): with several GPUs
-/// `layer_compute_s` and `link` are those of one of them.
+/// long a copy takes while a layer computes, and a layer while a copy runs), `prefill_s` (0: compute of prompt tokens
+/// beside the decodes, an even share in every layer; taken as it is on however many GPUs), `tensor_parallel` (1),
+/// `shared_link` (false) and `all_reduce_s` (0, per layer): with several GPUs `layer_compute_s` and `link` are those of one
+/// of them.
 ///
 /// With `cross_step_prefetch` the step is one among steps like it: the same step is repeated until it begins as an earlier
 /// one did, and that one is shown, with the copies that the step before began for it and those that it begins for the

@@ -81,12 +81,18 @@ fn end_to_end(at: &str, policies: &[Shown<'_>]) -> String {
             policies.len()
         );
     };
+    let level: Vec<&Shown<'_>> =
+        others.iter().copied().take_while(|shown| e2e(shown.result) == e2e(next.result)).collect();
     let subject = others
         .iter()
-        .skip(1)
+        .skip(level.len())
         .find(|shown| shown.result.key == SUBJECT)
         .map_or(String::new(), |shown| format!("; {} served {}", shown.name, e2e(shown.result)));
-    let next_best = format!("the next best, {}, served {}", next.name, e2e(next.result));
+    let next_best = match level.len() {
+        1 => format!("the next best, {}, served {}", next.name, e2e(next.result)),
+        all if all == others.len() => format!("the others served {} each", e2e(next.result)),
+        _ => format!("the next best, {}, served {} each", names(&level), e2e(next.result)),
+    };
     match leaders[..] {
         [leader] => format!(
             "{at}{} served the most requests in time end to end (e2e): {best}; {next_best}{subject}.",

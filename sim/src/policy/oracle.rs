@@ -67,7 +67,10 @@ impl Oracle {
     pub fn new(truth: CostModel, switches: PlannerSwitches, beliefs: Vec<CostModel>) -> Self {
         // A budget of as many late requests as there can be is none.
         let failure_budget = f64::from(MOST_REQUESTS);
-        let switches = PlannerSwitches { failure_budget, deposit: false, pause: false, ..switches };
+        // The next step alone counts: what a plan costs to come to is not its length.
+        let migration_cost = false;
+        let switches =
+            PlannerSwitches { failure_budget, deposit: false, pause: false, migration_cost, ..switches };
         Oracle {
             truth,
             node_cap: switches.node_cap,

@@ -33,7 +33,8 @@ pub fn merge(dirs: &[PathBuf], out: &Path, force: bool) -> Result<Manifest, Swee
         return Err(SweepError::Malformed { file: first_file.clone(), problem });
     }
     let mut points: Vec<Option<PointRecord>> = vec![None; whole.grid_points];
-    let mut sources: Vec<Option<(&Path, &Path)>> = vec![None; whole.grid_points];
+    // Every folder and list that has the point done.
+    let mut sources: Vec<Vec<(&Path, &Path)>> = vec![Vec::new(); whole.grid_points];
     for (dir, file, manifest) in &found {
         if !manifest.is_of_one_sweep_with(&whole) {
             let problem = format!("is not of the same sweep or version as {}", first_file.display());
@@ -60,17 +61,28 @@ pub fn merge(dirs: &[PathBuf], out: &Path, force: bool) -> Result<Manifest, Swee
                 }
                 _ => *place = Some(point.clone()),
             }
-            sources[point.index] = Some((dir, file));
+            if point.digest.is_some() {
+                sources[point.index].push((dir, file));
+            }
         }
     }
     if let Some(first) = points.iter().position(Option::is_none) {
         return Err(gaps(&points, first, &found));
     }
     whole.points = points.into_iter().flatten().collect();
+    // Nothing is written before all of it is known to be whole.
+    for (point, sources) in whole.points.iter().zip(&sources) {
+        if let (Some(digest), Some(((first, _), others))) = (&point.digest, sources.split_first()) {
+            store::point_results(first, digest)?;
+            for (dir, file) in others {
+                store::expect_same_point(first, dir, digest, file, &point.point)?;
+            }
+        }
+    }
     store::open(out, &whole, force || dirs.iter().any(|dir| dir == out))?;
-    for (point, source) in whole.points.iter().zip(sources) {
-        if let (Some(digest), Some((dir, file))) = (&point.digest, source) {
-            store::adopt_point(dir, out, digest, file, &point.point)?;
+    for (point, sources) in whole.points.iter().zip(&sources) {
+        if let (Some(digest), Some((dir, file))) = (&point.digest, sources.first()) {
+            store::adopt_point(dir, out, digest, file, &point.point, force)?;
         }
     }
     store::finish(out, &whole)?;

@@ -42,7 +42,10 @@ pub fn run(grid: &Grid, index: usize, dir: &Path) -> Result<(PointRecord, bool),
     });
     match results {
         Ok((digest, results)) => {
-            results.map_or(Ok(()), |results| store::write_point(dir, index, &results))?;
+            if let Some(mut results) = results {
+                results.scenario = store::file_name(&results.scenario);
+                store::write_point(dir, index, &results)?;
+            }
             record.digest = Some(digest);
         }
         Err(error) => record.error = Some(error),

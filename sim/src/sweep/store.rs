@@ -55,7 +55,7 @@ impl Manifest {
         Manifest {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            grid: grid.name.clone(),
+            grid: file_name(&grid.name),
             grid_digest: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             grid_points: grid.len(),
             axes: grid.axes.clone(),
@@ -179,7 +179,7 @@ pub(super) fn write_point(dir: &Path, index: usize, results: &Results) -> Result
     })
 }
 
-/// Puts the file of a point from another folder beside the others.
+/// Puts the file of a point from another folder beside the others; `force` replaces one that is there and differs.
 ///
 /// # Errors
 /// Files of one point that differ.
@@ -189,17 +189,39 @@ pub(super) fn adopt_point(
     digest: &str,
     list: &Path,
     point: &str,
+    force: bool,
 ) -> Result<(), SweepError> {
     let (source, target) = (point_file(from, digest), point_file(to, digest));
-    let bytes = fs::read(&source).map_err(SweepError::io("read", &source))?;
-    if let Ok(there) = fs::read(&target) {
-        if there == bytes {
-            return Ok(());
-        }
-        let problem = format!("{} and {} differ", source.display(), target.display());
-        return Err(SweepError::Contradiction { file: list.to_owned(), point: point.to_owned(), problem });
+    if target.exists() && !force {
+        return expect_same_point(from, to, digest, list, point);
     }
+    let bytes = fs::read(&source).map_err(SweepError::io("read", &source))?;
     write_atomically(&target, "", |out| out.write_all(&bytes))
+}
+
+/// Two folders have the same results of a point, byte for byte; `list` is the one that named the second.
+///
+/// # Errors
+/// They differ, or one is not there.
+pub(super) fn expect_same_point(
+    one: &Path,
+    other: &Path,
+    digest: &str,
+    list: &Path,
+    point: &str,
+) -> Result<(), SweepError> {
+    let [one, other] = [one, other].map(|dir| point_file(dir, digest));
+    let read = |file: &Path| fs::read(file).map_err(SweepError::io("read", file));
+    if read(&one)? == read(&other)? {
+        return Ok(());
+    }
+    let problem = format!("{} and {} differ", one.display(), other.display());
+    Err(SweepError::Contradiction { file: list.to_owned(), point: point.to_owned(), problem })
+}
+
+/// What a grid is called in files: its file's name, so that results do not hang on where it was started from.
+pub(super) fn file_name(grid: &str) -> String {
+    Path::new(grid).file_name().map_or(grid.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Writes the table and the list of a sweep that is over, the list last.

@@ -284,6 +284,40 @@ fn a_merge_refuses_gaps_other_sweeps_and_contradictions() {
 }
 
 #[test]
+fn a_merge_refuses_two_results_of_one_point_in_any_order_and_leaves_nothing() {
+    let place = Place::new();
+    for shard in ["0/2", "1/2"] {
+        place.sweep(&shard[..1], &["--shard", shard]).assert().success();
+    }
+    fs::create_dir_all(place.path("copy/points")).expect("a folder");
+    for (name, bytes) in place.files("1") {
+        fs::write(place.path("copy").join(name), bytes).expect("a copy");
+    }
+    place.merge(&["0", "1", "copy", "--out", "whole"]).assert().success();
+    let points = fs::read_dir(place.path("copy/points")).expect("a folder");
+    let point = points.map(|entry| entry.expect("an entry").path()).min().expect("a point");
+    let text = fs::read_to_string(&point).expect("a point").replace("\"makespan_s\": ", "\"makespan_s\": 1");
+    fs::write(&point, text).expect("it is changed");
+    for order in [["0", "1", "copy"], ["copy", "0", "1"]] {
+        let refused = place.merge(&[&order[..], &["--out", "none"]].concat()).assert().code(2);
+        assert!(stderr(&refused).contains(" differ"), "{}", stderr(&refused));
+        assert!(!place.path("none").exists());
+    }
+}
+
+#[test]
+fn results_do_not_hang_on_where_a_sweep_was_started_from() {
+    let place = Place::new();
+    place.sweep("here", &[]).assert().success();
+    let grid = place.path("grid.toml");
+    let mut command = Checked::cargo_bin("orbitflow").expect("the program");
+    let there = place.path("there");
+    command.args(["sweep", grid.to_str().expect("a name"), "--out", there.to_str().expect("a name")]);
+    command.env_remove("SLURM_ARRAY_TASK_ID").env_remove("JOB_COMPLETION_INDEX").assert().success();
+    assert_same(&place.files("here"), &place.files("there"));
+}
+
+#[test]
 fn another_sweep_is_replaced_only_by_force_which_keeps_equal_points() {
     let place = Place::new();
     place.sweep("out", &[]).assert().success();
