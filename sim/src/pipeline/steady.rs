@@ -42,7 +42,7 @@ pub struct CarriedCopy {
 pub struct Steady {
     /// Steps like it before it.
     pub steps_before: usize,
-    /// After how many steps the same comes again; `None`: not within [`MOST_STEPS`].
+    /// After how many steps the same comes again; `None`: not within `MOST_STEPS`.
     pub period: Option<usize>,
     /// The mean of the steps of a period, tails included, to the nearest picosecond.
     pub mean: Option<SimDuration>,

@@ -1,7 +1,7 @@
 //! Any layers of every request: exhaustion where they are few, a local search where they are many.
 //!
 //! [`exhaust`] and [`descend`] know nothing of plans: they are handed what fits and what is better, and return layer
-//! sets ([`descent`]). `search` uses them for the placement space `layers` under the pipeline forecast. (Under the prefix
+//! sets (`descent`). `search` uses them for the placement space `layers` under the pipeline forecast. (Under the prefix
 //! forecast the last layers are always best, or, where restores count, those of the layers that are on the GPU with those
 //! of the layers that are not: searches of candidates are exact. Only one common set for requests that lie differently is
 //! no such candidate, and is searched here by either forecast.)

@@ -1,6 +1,6 @@
 //! The reference: the planning problem as a mixed-integer program, solved by good_lp's microlp.
 //!
-//! One binary per (request, candidate) (where restores count, per alternative: [`alternatives`]), the step time `t` in
+//! One binary per (request, candidate) (where restores count, per alternative: `alternatives`), the step time `t` in
 //! units of the compute time of a step, one row per layer at which something can be copied (the others never bind), one
 //! for memory, one for the SLO budget. Ties are resolved by solving again with the level before held fixed.
 //!
