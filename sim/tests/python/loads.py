@@ -28,11 +28,12 @@ slo.scale = [1.5, 1]
 """
 # Columns that are text, and those that may be empty; all others are numbers in every row.
 TEXT = {"policy", "id", "state", "metric", "kind", "trigger", "point", "server", "event_digest", "side", "name", "verdict",
-        "a_text", "b_text"}
+        "a_text", "b_text", "label", "answer"}
 EMPTY = {"admitted_s", "first_token_s", "finish_s", "ttft_s", "tpot_step_s", "tpot_gap_s", "forecast_s", "trigger",
          "playback_stall_pct", "ttft_p50_s", "tbt_step_p95_s", "tbt_gap_p95_s", "e2e_p95_s", "requests_per_min",
          "forecast_error_median_pct", "forecast_error_p95_pct", "value", "missed_at", "attained_pct", "policy", "side",
-         "slo_scale", "a", "b", "difference", "verdict", "a_text", "b_text", "point"}
+         "slo_scale", "a", "b", "difference", "verdict", "a_text", "b_text", "point",
+         "load", "missed_at_load", "met_again_at"}
 
 
 def orbitflow(*args):
