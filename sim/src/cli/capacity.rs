@@ -76,9 +76,22 @@ impl Of {
         }
     }
 
-    /// In the unit of the title.
+    /// In the unit of the title. A pool is whole layer-blocks, as it was tried.
     fn shown(self, value: f64) -> f64 {
-        if self == Of::Link { value / 1e9 } else { value }
+        match self {
+            Of::Load => value,
+            Of::GpuKv => value.floor(),
+            Of::Link => value / 1e9,
+        }
+    }
+
+    /// Digits behind the point by which people can tell a value from the next one tried, 2 % away: four that count.
+    fn digits(self, value: f64) -> usize {
+        match self {
+            Of::GpuKv => 0,
+            Of::Load | Of::Link if value > 0.0 => (3.0 - value.log10().floor()).clamp(0.0, 12.0) as usize,
+            Of::Load | Of::Link => 3,
+        }
     }
 }
 
@@ -221,13 +234,13 @@ fn row(
         value: worst.value,
         missed: worst.missed,
         attained_pct: worst.found.attained_pct,
-        note: note(worst, &seeds_found),
+        note: note(of, worst, &seeds_found),
         seeds: seeds_found,
     })
 }
 
 /// What must be said beside the number.
-fn note(worst: &SeedFound, seeds: &[SeedFound]) -> String {
+fn note(of: Of, worst: &SeedFound, seeds: &[SeedFound]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let unreached = seeds.iter().filter(|seed| seed.value.is_none()).count();
     match worst.found.answer {
@@ -238,8 +251,10 @@ fn note(worst: &SeedFound, seeds: &[SeedFound]) -> String {
     }
     for seed in seeds {
         let of_seed = if seeds.len() > 1 { format!("seed {}: ", seed.seed) } else { String::new() };
-        let at =
-            |values: &[f64]| values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(", ");
+        let at = |values: &[f64]| {
+            let shown = values.iter().map(|value| format!("{value:.*}", of.digits(*value)));
+            shown.collect::<Vec<_>>().join(", ")
+        };
         if !seed.met_again.is_empty() {
             parts.push(format!("{of_seed}met again at {} (not monotone)", at(&seed.met_again)));
         }
@@ -257,8 +272,8 @@ fn table(args: &Args, rows: &[Row]) -> Table {
     for row in rows {
         table.push([
             row.key.as_str().into(),
-            row.value.map_or(Cell::Empty, |value| Cell::Number(value, 3)),
-            row.missed.map_or(Cell::Empty, |value| Cell::Number(value, 3)),
+            row.value.map_or(Cell::Empty, |value| Cell::Number(value, args.of.digits(value))),
+            row.missed.map_or(Cell::Empty, |value| Cell::Number(value, args.of.digits(value))),
             row.attained_pct.map_or(Cell::Empty, |value| Cell::Number(value, 1)),
             (row.seeds.len() as u64).into(),
             row.note.as_str().into(),

@@ -55,9 +55,9 @@ struct SweepChoice {
 /// Wrong input; a folder that cannot be written.
 pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| args.dir.join("plots"));
-    let [is_comparison, is_sweep] = ["results.json", "sweep.json"].map(|name| args.dir.join(name).exists());
+    let (is_comparison, is_sweep) = (args.dir.join("results.json").exists(), sweep::is_sweep(&args.dir));
     if is_comparison && is_sweep {
-        let both = "holds both results.json and sweep.json: expected the results of one command";
+        let both = "holds both a comparison and a sweep: expected the results of one command";
         return Err(anyhow::anyhow!("{}: {both}\nhint: write them into two folders", args.dir.display()))
             .or_input();
     }

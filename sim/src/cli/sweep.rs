@@ -73,7 +73,7 @@ pub fn run(args: Args, quiet: bool) -> anyhow::Result<ExitCode> {
         let written = if shard.is_whole() { "sweep.csv".to_owned() } else { shard.file_name() };
         let reused =
             if swept.reused > 0 { format!(", {} of them done before", swept.reused) } else { String::new() };
-        eprintln!("wrote {}: {points} points{reused}", args.out.join(written).display());
+        eprintln!("wrote {}: {}{reused}", args.out.join(written).display(), counted(points));
     }
     if shard.is_whole() {
         plot::of_sweep(&args.out, quiet)?;
@@ -89,7 +89,7 @@ pub fn run_merge(args: MergeArgs, quiet: bool) -> anyhow::Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| args.dirs[0].clone());
     let manifest = or_input(sweep::merge(&args.dirs, &out, args.force))?;
     if !quiet {
-        eprintln!("wrote {}: {} points", out.join("sweep.csv").display(), manifest.points.len());
+        eprintln!("wrote {}: {}", out.join("sweep.csv").display(), counted(manifest.points.len() as u64));
     }
     plot::of_sweep(&out, quiet)?;
     close(&manifest)
@@ -101,6 +101,10 @@ pub(super) fn or_input<T>(result: Result<T, SweepError>) -> anyhow::Result<T> {
         Err(error @ SweepError::Io { .. }) => Err(error.into()),
         result => result.or_input(),
     }
+}
+
+fn counted(points: u64) -> String {
+    format!("{points} {}", if points == 1 { "point" } else { "points" })
 }
 
 /// Says how many points there are, and which failed and why.

@@ -10,7 +10,7 @@ use super::chart::{Chart, Stops, place};
 use super::markup::{Table, head};
 use super::{Shown, name_of};
 use crate::plot::canvas::Point;
-use crate::plot::panel::{Axis, SHARE, share_ticks};
+use crate::plot::panel::{self, Axis, SHARE, share_ticks};
 use crate::plot::words;
 use crate::report::rows::{Distribution, PolicyResult, QuantileRow, Results};
 
@@ -179,7 +179,7 @@ fn draw(metric: &Metric, results: &Results, curves: &Curves<'_>, policies: &[Sho
             let markers = markers(curve(shown), shown.index, policies.len());
             let markers: Vec<Point> =
                 markers.into_iter().map(|(percent, seconds)| panel.at(seconds, percent)).collect();
-            chart.series(shown, &thinned(places), &markers);
+            chart.series(shown, &panel::thinned(places, NEAREST), &markers);
         }
     }
     if let Some(slo) = slo {
@@ -225,29 +225,7 @@ fn read_at(curve: &[Point], shares: &[f64]) -> Vec<Option<String>> {
 
 /// Evenly spread over the share, each policy a little further than the one before.
 fn markers(curve: &[Point], row: usize, rows: usize) -> Vec<Point> {
-    (0..MARKERS)
-        .filter_map(|marker| {
-            let share = (marker as f64 + (row as f64 + 0.5) / rows as f64) / MARKERS as f64 * 100.0;
-            curve.iter().find(|point| point.0 >= share).copied()
-        })
+    panel::marker_shares(MARKERS, row, rows)
+        .filter_map(|share| curve.iter().find(|point| point.0 >= share).copied())
         .collect()
-}
-
-/// Leaves out places that nobody could tell apart, never the last, and never a corner.
-fn thinned(places: impl Iterator<Item = Point>) -> Vec<Point> {
-    let mut kept: Vec<Point> = Vec::new();
-    let mut skipped = None;
-    for place in places {
-        match kept.last() {
-            Some(last) if (place.0 - last.0).abs() < NEAREST && (place.1 - last.1).abs() < NEAREST => {
-                skipped = Some(place);
-            }
-            _ => {
-                kept.extend(skipped.take());
-                kept.push(place);
-            }
-        }
-    }
-    kept.extend(skipped);
-    kept
 }

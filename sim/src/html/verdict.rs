@@ -51,6 +51,27 @@ fn price(result: &PolicyResult) -> String {
     )
 }
 
+/// What several pay: each from the least to the most.
+fn prices(shown: &[&Shown<'_>]) -> String {
+    let range = |value: &dyn Fn(&PolicyResult) -> Option<f64>, write: fn(f64) -> String, none: &str| {
+        let mut values: Vec<f64> = shown.iter().filter_map(|shown| value(shown.result)).collect();
+        values.sort_by(f64::total_cmp);
+        let ends = (values.first().copied().map(write), values.last().copied().map(write));
+        match ends {
+            (Some(least), Some(most)) if least == most => least,
+            (Some(least), Some(most)) => format!("{least} to {most}"),
+            _ => none.to_owned(),
+        }
+    };
+    format!(
+        "e2e {}, playback stall {}, median TTFT {} and {} tokens/s",
+        range(&|result| Some(result.attainment_pct.e2e), words::percent, "–"),
+        range(&|result| result.playback_stall_pct, words::percent, "–"),
+        range(&|result| result.ttft_s.p50, words::seconds, "never"),
+        range(&|result| Some(result.throughput_tokens_per_s), words::number, "–")
+    )
+}
+
 /// Those whose share reads the same as the best one's, the others from the best down.
 fn ranked<'a, 'b>(
     policies: &'a [Shown<'b>],
@@ -112,12 +133,8 @@ fn between_tokens(policies: &[Shown<'_>]) -> String {
     let Some(next) = others.first() else {
         return format!(
             "By the time between tokens (TBT, step, with deposit) they are level as well, each with {best} of due tokens \
-             in time; {}.",
-            policies
-                .iter()
-                .map(|shown| format!("{}: {}", shown.name, price(shown.result)))
-                .collect::<Vec<_>>()
-                .join("; ")
+             in time, with {}.",
+            prices(&leaders)
         );
     };
     if let ([leader], [first]) = (&leaders[..], &first[..])
@@ -133,9 +150,12 @@ fn between_tokens(policies: &[Shown<'_>]) -> String {
         );
     }
     let lead = if leaders.len() == 1 { "leads" } else { "are level" };
-    let compared: Vec<String> = leaders
-        .iter()
-        .map(|shown| format!("{} has {}", shown.name, price(shown.result)))
+    let of_leaders = match leaders.len() {
+        1 | 2 => leaders.iter().map(|shown| format!("{} has {}", shown.name, price(shown.result))).collect(),
+        _ => vec![format!("they have {}", prices(&leaders))],
+    };
+    let compared: Vec<String> = of_leaders
+        .into_iter()
         .chain((first.iter().filter(|first| leaders.iter().all(|leader| leader.index != first.index))).map(
             |first| format!("{} has TBT {}, with {}", first.name, tbt(first.result), price(first.result)),
         ))

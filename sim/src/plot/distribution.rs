@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::canvas::{Align, Canvas, INK, MUTED, Point, render, text_width};
 use super::page::{self, Foot, HEAD_HEIGHT, MARGIN, WIDTH};
-use super::panel::{Axis, Lettering, Panel, SHARE, share_ticks};
+use super::panel::{self, Axis, Lettering, Panel, SHARE, share_ticks};
 use super::{Looks, scoreboard, words};
 use crate::report::rows::{QuantileRow, Results};
 
@@ -143,7 +143,7 @@ fn draw_panel(
     }
     for prominent in [false, true] {
         for (row, style, points) in lines.iter().filter(|line| line.1.is_prominent() == prominent) {
-            let places = thinned(points.iter().map(|point| panel.at(point.0, point.1)));
+            let places = panel::thinned(points.iter().map(|point| panel.at(point.0, point.1)), NEAREST);
             style.draw_line(canvas, &places);
             for place in marker_places(&panel, points, *row, looks.len()) {
                 style.draw_marker(canvas, place);
@@ -155,33 +155,12 @@ fn draw_panel(
 
 /// Places of the markers: evenly spread over the share, each policy a little further than the one before.
 fn marker_places(panel: &Panel, points: &[Point], row: usize, rows: usize) -> Vec<Point> {
-    (0..MARKERS)
-        .filter_map(|marker| {
-            let share = (marker as f64 + (row as f64 + 0.5) / rows as f64) / MARKERS as f64 * 100.0;
+    panel::marker_shares(MARKERS, row, rows)
+        .filter_map(|share| {
             let point = points.iter().find(|point| point.1 >= share)?;
             Some(panel.at(point.0, point.1))
         })
         .collect()
-}
-
-/// Leaves out points that nobody could tell apart, never the last.
-fn thinned(places: impl Iterator<Item = Point>) -> Vec<Point> {
-    let mut kept: Vec<Point> = Vec::new();
-    let mut skipped = None;
-    for place in places {
-        match kept.last() {
-            Some(last) if (place.0 - last.0).abs() < NEAREST && (place.1 - last.1).abs() < NEAREST => {
-                skipped = Some(place);
-            }
-            _ => {
-                // The end of a dense stretch is a corner: keep it.
-                kept.extend(skipped.take());
-                kept.push(place);
-            }
-        }
-    }
-    kept.extend(skipped);
-    kept
 }
 
 /// One vertical line per SLO, labelled above the frame; crowded labels are stacked, the leftmost highest, so that no
@@ -207,18 +186,5 @@ fn draw_slos(canvas: &mut Canvas<'_>, panel: &Panel, scales: &[(f64, f64)], firs
             top = y - LABEL_PITCH / 2.0;
         }
         canvas.dashed_path(&[(x, top), (x, panel.bottom)], color, width, &[4.0, 3.0]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thinning_keeps_corners_and_ends() {
-        // A dense vertical rise at x = 1, then a jump: the top of the rise and the end stay.
-        let rise = (0..100).map(|step| (1.0, f64::from(step) * 0.001));
-        let kept = thinned(rise.chain([(50.0, 0.1), (50.1, 0.1)]));
-        assert_eq!(kept, [(1.0, 0.0), (1.0, 0.099), (50.0, 0.1), (50.1, 0.1)]);
     }
 }

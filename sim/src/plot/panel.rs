@@ -239,6 +239,33 @@ pub fn share_ticks() -> Vec<Tick> {
     SHARE.ticks(words::number)
 }
 
+/// Leaves out places nearer than `nearest` pixels in both directions, which nobody could tell apart; never the last, and
+/// never a corner.
+pub fn thinned(places: impl Iterator<Item = Point>, nearest: f64) -> Vec<Point> {
+    let mut kept: Vec<Point> = Vec::new();
+    let mut skipped = None;
+    for place in places {
+        match kept.last() {
+            Some(last) if (place.0 - last.0).abs() < nearest && (place.1 - last.1).abs() < nearest => {
+                skipped = Some(place);
+            }
+            _ => {
+                // The end of a dense stretch is a corner: keep it.
+                kept.extend(skipped.take());
+                kept.push(place);
+            }
+        }
+    }
+    kept.extend(skipped);
+    kept
+}
+
+/// Shares in percent at which the `row`-th of `rows` cumulative curves has its `count` markers: evenly spread, each curve
+/// a little further than the one before.
+pub fn marker_shares(count: usize, row: usize, rows: usize) -> impl Iterator<Item = f64> {
+    (0..count).map(move |marker| (marker as f64 + (row as f64 + 0.5) / rows as f64) / count as f64 * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,5 +304,13 @@ mod tests {
     fn values_beyond_an_axis_are_put_on_its_end() {
         let axis = Axis::Log { from: 0.1, to: 10.0 };
         assert_eq!([0.0, 0.1, 1.0, 10.0, 1e9].map(|value| axis.place(value)), [0.0, 0.0, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn thinning_keeps_corners_and_ends() {
+        // A dense vertical rise at x = 1, then a jump: the top of the rise and the end stay.
+        let rise = (0..100).map(|step| (1.0, f64::from(step) * 0.001));
+        let kept = thinned(rise.chain([(50.0, 0.1), (50.1, 0.1)]), 0.75);
+        assert_eq!(kept, [(1.0, 0.0), (1.0, 0.099), (50.0, 0.1), (50.1, 0.1)]);
     }
 }

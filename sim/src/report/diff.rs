@@ -170,7 +170,13 @@ fn shown(leaf: Leaf) -> String {
 }
 
 fn settings(a: &Results, b: &Results) -> Vec<Setting> {
-    let of = |results: &Results| leaves_of(results, &["notes", "policies"]);
+    let of = |results: &Results| {
+        let mut all = leaves_of(results, &["notes", "policies", "overrides"]);
+        if !results.overrides.is_empty() {
+            all.insert("overrides".to_owned(), Leaf::Text(results.overrides.join(" ")));
+        }
+        all
+    };
     let mut all: Vec<Setting> = (joined(of(a), of(b)).into_iter())
         .filter(|(_, a, b)| a != b)
         .map(|(name, a, b)| Setting { name, a: a.map(shown), b: b.map(shown) })

@@ -22,6 +22,8 @@ const QUANTILES: &str = "quantiles.csv";
 const TIMELINE: &str = "timeline.csv";
 const STATES: &str = "states.csv";
 const STEPS: &str = "steps.csv";
+/// What only the folder of a sweep has, finished or not.
+const OF_SWEEPS: [&str; 2] = ["sweep.json", "points"];
 /// p from 0 to 1 in steps of 0.001.
 const QUANTILES_OF_ONE: usize = 1001;
 
@@ -40,6 +42,12 @@ pub enum ReportError {
         found: String,
         /// The digest of the scenario at hand.
         expected: String,
+    },
+    /// The folder is a sweep's.
+    #[error("{dir}: holds a sweep: expected a folder for one comparison\nhint: choose another `--out`")]
+    HoldsSweep {
+        /// The directory.
+        dir: PathBuf,
     },
     /// There are no results.
     #[error(
@@ -121,6 +129,9 @@ impl OutputDir {
     /// Without `force`: results of another scenario, or a `results.json` that cannot be read. Anything the system
     /// refuses.
     pub fn open(dir: &Path, scenario_digest: &str, force: bool) -> Result<Self, ReportError> {
+        if OF_SWEEPS.iter().any(|name| dir.join(name).exists()) {
+            return Err(ReportError::HoldsSweep { dir: dir.to_owned() });
+        }
         fs::create_dir_all(dir).map_err(ReportError::io("create the directory", dir))?;
         if !force && dir.join(RESULTS).exists() {
             let found = load_results(dir)?.scenario_digest;
@@ -288,7 +299,11 @@ pub fn load(dir: &Path) -> Result<SavedResults, ReportError> {
     check_quantiles(&dir.join(QUANTILES), &quantiles)?;
     let timeline = read_rows(&dir.join(TIMELINE))?;
     check_timeline(&dir.join(TIMELINE), &results, &timeline)?;
-    let states = read_rows(&dir.join(STATES))?;
+    let states: Vec<StateRow> = read_rows(&dir.join(STATES))?;
+    if states.is_empty() && !requests.is_empty() {
+        let problem = "no rows, expected the states of the first requests: cut short?".to_owned();
+        return Err(ReportError::Malformed { path: dir.join(STATES), problem });
+    }
     Ok(SavedResults { results, requests, quantiles, timeline, states })
 }
 

@@ -132,6 +132,8 @@ pub struct Scored {
     pub policy: usize,
     /// Times the base SLO.
     pub slo_scale: f64,
+    /// The SLO per token, seconds.
+    pub slo_s: f64,
     /// In the order of [`SCORES`].
     values: Vec<Option<f64>>,
 }
@@ -149,7 +151,7 @@ impl Scored {
                     (score.of)(result, scale).filter(|_| is_of_first || !score.of_first_scale)
                 };
                 let values = SCORES.iter().map(value).collect();
-                all.push(Scored { policy, slo_scale: scale.scale, values });
+                all.push(Scored { policy, slo_scale: scale.scale, slo_s: scale.slo_s, values });
             }
         }
         all

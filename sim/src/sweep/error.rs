@@ -15,6 +15,23 @@ pub enum SweepError {
         /// The list that was found.
         file: PathBuf,
     },
+    /// The folder holds a comparison.
+    #[error(
+        "{dir}: holds the results of one comparison: expected a folder for a sweep\nhint: choose another `--out`"
+    )]
+    HoldsComparison {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A sweep without its final list.
+    #[error(
+        "{dir}: this sweep is not over, there is no sweep.json\n\
+         hint: run `orbitflow sweep` into it again, or join its parts with `orbitflow merge`"
+    )]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A folder without any list of points.
     #[error(
         "{dir}: no sweep.json and no shard-K-of-N.json: expected a folder written by `orbitflow sweep --out`"

@@ -79,6 +79,9 @@ impl Manifest {
 
 /// Makes the folder, refuses one that holds another sweep, and takes away the final files of an earlier end.
 pub(super) fn open(dir: &Path, manifest: &Manifest, force: bool) -> Result<(), SweepError> {
+    if dir.join("results.json").exists() {
+        return Err(SweepError::HoldsComparison { dir: dir.to_owned() });
+    }
     let points = dir.join(POINTS);
     fs::create_dir_all(&points).map_err(SweepError::io("create the directory", &points))?;
     for file in lists(dir)? {
@@ -140,7 +143,12 @@ pub fn is_sweep(dir: &Path) -> bool {
 pub fn load(dir: &Path) -> Result<Manifest, SweepError> {
     let file = dir.join(LIST);
     if !file.exists() {
-        return Err(SweepError::NoSweep { dir: dir.to_owned() });
+        let dir = dir.to_owned();
+        return Err(if is_sweep(&dir) {
+            SweepError::Unfinished { dir }
+        } else {
+            SweepError::NoSweep { dir }
+        });
     }
     read_manifest(&file)
 }

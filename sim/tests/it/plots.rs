@@ -273,7 +273,8 @@ fn save(dir: &Path) {
         }
     }
     fs::write(dir.join("requests.csv"), requests).expect("requests.csv");
-    fs::write(dir.join("states.csv"), "policy,id,state,start_s,end_s\n").expect("states.csv");
+    fs::write(dir.join("states.csv"), "policy,id,state,start_s,end_s\norbitflow,0,decode,0,1\n")
+        .expect("states.csv");
     let mut writer = csv::Writer::from_path(dir.join("quantiles.csv")).expect("quantiles.csv");
     quantiles(&POLICIES).iter().for_each(|row| writer.serialize(row).expect("a row"));
     writer.flush().expect("quantiles.csv");

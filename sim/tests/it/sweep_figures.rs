@@ -468,7 +468,7 @@ fn plot_refuses_wishes_of_a_comparison_two_kinds_of_results_and_a_broken_point()
     );
     assert!(said(&["plot", "s", "--where", "link"]).contains("--where: \"link\": expected KEY=VALUE"));
     fs::copy(dir.join("c/results.json"), dir.join("s/results.json")).unwrap();
-    assert!(said(&["plot", "s"]).contains("s: holds both results.json and sweep.json"));
+    assert!(said(&["plot", "s"]).contains("s: holds both a comparison and a sweep"));
     fs::remove_file(dir.join("s/results.json")).unwrap();
     let point = fs::read_dir(dir.join("s/points")).unwrap().next().unwrap().unwrap().path();
     fs::write(&point, "{").unwrap();

@@ -306,6 +306,33 @@ fn a_merge_refuses_two_results_of_one_point_in_any_order_and_leaves_nothing() {
 }
 
 #[test]
+fn a_folder_holds_one_comparison_or_one_sweep_and_says_when_a_sweep_is_not_over() {
+    let place = Place::new();
+    let orbitflow = |args: &[&str]| {
+        let mut command = Checked::cargo_bin("orbitflow").expect("the program");
+        command.current_dir(place.path("")).args(args).assert()
+    };
+    place.sweep("part", &["--shard", "0/2"]).assert().success();
+    let said = stderr(&orbitflow(&["plot", "part"]).code(2));
+    assert!(said.starts_with("error: part: this sweep is not over") && said.contains("hint: "), "{said}");
+    place.sweep("sweep", &[]).assert().success();
+    let one = ["--set", "seed=1", "--set", "trace.load=1", "--set", "server=small", "--quiet"];
+    let compare = |out: &str, force: &[&str]| {
+        orbitflow(&[&["compare", "grid.toml", "--out", out][..], &one, force].concat())
+    };
+    for force in [&[][..], &["--force"]] {
+        let said = stderr(&compare("sweep", force).code(2));
+        assert!(said.contains("sweep: holds a sweep: expected a folder for one comparison"), "{said}");
+    }
+    compare("compared", &[]).success();
+    let said = stderr(&place.sweep("compared", &[]).assert().code(2));
+    assert!(said.contains("compared: holds the results of one comparison"), "{said}");
+    fs::write(place.path("compared/states.csv"), "policy,id,state,start_s,end_s\n").expect("it is emptied");
+    let said = stderr(&orbitflow(&["plot", "compared"]).code(2));
+    assert!(said.contains("compared/states.csv: no rows, expected the states"), "{said}");
+}
+
+#[test]
 fn results_do_not_hang_on_where_a_sweep_was_started_from() {
     let place = Place::new();
     place.sweep("here", &[]).assert().success();

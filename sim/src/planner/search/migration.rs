@@ -279,7 +279,7 @@ impl<'p> Tree<'p> {
 
     /// Measures a placement that fits memory and keeps it if it is the best so far.
     fn measure(&mut self, sets: Vec<LayerSet>) -> ControlFlow<(), Leaf> {
-        self.count_node()?;
+        super::count_node(self.problem, &mut self.nodes)?;
         let leaf = Leaf::measure(self.problem, &mut self.forecaster, sets);
         if !leaf.over && self.best.as_ref().is_none_or(|best| leaf.key < best.key) {
             self.best = Some(leaf.clone());
@@ -319,7 +319,7 @@ impl<'p> Tree<'p> {
             if self.best.as_ref().is_some_and(|best| whole_ns(priced_ns) > best.key.0) {
                 continue;
             }
-            self.count_node()?;
+            super::count_node(self.problem, &mut self.nodes)?;
             if self.may_be_best(depth, place, next, priced_ns) {
                 self.choice[depth] = place;
                 self.visit(depth + 1, next)?;
@@ -371,28 +371,9 @@ impl<'p> Tree<'p> {
         (self.problem.base_ns(true) + stall) * (1.0 - 2.0 * SLACK) - self.rounding_ns
     }
 
-    fn count_node(&mut self) -> ControlFlow<()> {
-        self.nodes += 1;
-        if self.nodes > self.problem.instance.node_cap {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
     fn answer(&self, capped: bool) -> Result<Plan, NoPlan> {
-        let Some(best) = &self.best else {
-            let mut none = NoPlan::new(self.problem, Infeasible::Slo, self.nodes);
-            none.node_cap_hit = capped;
-            return Err(none);
-        };
-        let mut plan = best.plan(self.problem, self.nodes);
-        if capped {
-            plan.optimal = false;
-            let objective_ns = plan.objective_s * 1e9;
-            plan.gap = ((objective_ns - self.least_ns()) / objective_ns).max(0.0);
-        }
-        Ok(plan)
+        let best = self.best.as_ref().map(|best| best.plan(self.problem, self.nodes));
+        super::answer(self.problem, best, self.nodes, capped, || self.least_ns())
     }
 
     /// No objective is lower, nanoseconds.

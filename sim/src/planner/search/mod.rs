@@ -25,6 +25,8 @@ mod surrogate;
 mod tail;
 mod tree;
 
+use std::ops::ControlFlow;
+
 use self::order::{Order, Symmetry};
 use self::surrogate::Surrogate;
 use self::tree::{Goal, Limits, Stop, Tree};
@@ -120,6 +122,32 @@ fn uniform(problem: &Problem<'_>) -> Result<Plan, NoPlan> {
         Some((_, choice)) => Ok(Plan::new(problem, &choice, nodes)),
         None => Err(NoPlan::new(problem, reason, nodes)),
     }
+}
+
+/// Counts a node of a search that ends at the instance's node cap.
+fn count_node(problem: &Problem<'_>, nodes: &mut u64) -> ControlFlow<()> {
+    *nodes += 1;
+    if *nodes > problem.instance.node_cap { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// What a search in one pass answers: its best plan, or that none meets the SLO budget; if the node cap ended it, with what
+/// another plan may have less of the objective than `best`, given that none has less than `least_ns` nanoseconds.
+fn answer(
+    problem: &Problem<'_>,
+    best: Option<Plan>,
+    nodes: u64,
+    capped: bool,
+    least_ns: impl FnOnce() -> f64,
+) -> Result<Plan, NoPlan> {
+    let Some(mut plan) = best else {
+        return Err(NoPlan { node_cap_hit: capped, ..NoPlan::new(problem, Infeasible::Slo, nodes) });
+    };
+    if capped {
+        plan.optimal = false;
+        let objective_ns = plan.objective_s * 1e9;
+        plan.gap = ((objective_ns - least_ns()) / objective_ns).max(0.0);
+    }
+    Ok(plan)
 }
 
 /// The stages 2 to 6 of one search.

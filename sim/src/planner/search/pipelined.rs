@@ -221,7 +221,7 @@ impl<'p> Tree<'p> {
 
     /// Simulates a placement that fits memory and keeps it if it is the best so far.
     fn simulate(&mut self, choice: Vec<usize>) -> ControlFlow<(), Leaf> {
-        self.count_node()?;
+        super::count_node(self.problem, &mut self.nodes)?;
         let leaf = Leaf::simulate(self.problem, &mut self.forecast, choice);
         let within = leaf.step_ns <= self.problem.t_max_ns();
         if within && self.best.as_ref().is_none_or(|best| leaf.key < best.key) {
@@ -250,7 +250,7 @@ impl<'p> Tree<'p> {
             if next.need > self.order.most_freed(depth + 1) {
                 continue;
             }
-            self.count_node()?;
+            super::count_node(self.problem, &mut self.nodes)?;
             if self.may_be_best(depth, candidate, next) {
                 self.choice[request] = candidate;
                 self.visit(depth + 1, next)?;
@@ -296,28 +296,11 @@ impl<'p> Tree<'p> {
         step_ns * (1.0 - 2.0 * SLACK) - self.rounding_ns
     }
 
-    fn count_node(&mut self) -> ControlFlow<()> {
-        self.nodes += 1;
-        if self.nodes > self.problem.instance.node_cap {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
     fn answer(&self, capped: bool) -> Result<Plan, NoPlan> {
-        let Some(best) = &self.best else {
-            let mut none = NoPlan::new(self.problem, Infeasible::Slo, self.nodes);
-            none.node_cap_hit = capped;
-            return Err(none);
-        };
-        let mut plan = best.plan(self.problem, self.nodes);
-        if capped {
-            plan.optimal = false;
-            let least_ns = self.order.least_forecast_ns(self.problem) - self.rounding_ns;
-            plan.gap = ((best.step_ns - least_ns) / best.step_ns).max(0.0);
-        }
-        Ok(plan)
+        let best = self.best.as_ref().map(|best| best.plan(self.problem, self.nodes));
+        super::answer(self.problem, best, self.nodes, capped, || {
+            self.order.least_forecast_ns(self.problem) - self.rounding_ns
+        })
     }
 }
 

@@ -128,6 +128,7 @@ fn figure(table: &Table<'_>, choice: &Choice, plan: &Plan) -> Figure {
             "{failed} of {points} points failed: means there are over fewer seeds, or missing."
         ));
     }
+    notes.extend(moving_slo(results));
     if !results.notes.is_empty() {
         notes.push(format!("Of every point: {}.", results.notes.join("; ")));
     }
@@ -144,6 +145,20 @@ fn figure(table: &Table<'_>, choice: &Choice, plan: &Plan) -> Figure {
         x: plan.x,
         second: plan.second,
     }
+}
+
+/// That one scale is not one promise, where the base SLO is not the same at every point: it follows compute and the pool.
+fn moving_slo(results: &GridResults) -> Option<String> {
+    let scored = results.points.iter().flat_map(|point| &point.scored);
+    let (least, most) = scored
+        .map(|scored| scored.slo_s / scored.slo_scale * 1e3)
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), base| (least.min(base), most.max(base)));
+    (most > least * 1.001).then(|| {
+        format!(
+            "SLO scale 1 is {least:.1} to {most:.1} ms per token: the base SLO follows compute and pool of each point, so \
+             one scale is not one promise."
+        )
+    })
 }
 
 fn name(plan: &Plan, columns: &[Column]) -> String {
